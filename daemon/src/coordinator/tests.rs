@@ -1,0 +1,276 @@
+//! Whole stories, with a real journal and the real kernel: the daemon lives in the lab's node.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+use spiderpool_cni::types::NetworkConfiguration;
+use spiderpool_core::journal::{BootId, Journal as _, Table};
+use spiderpool_core::message::{JournalId, Up};
+use spiderpool_core::node::Node;
+use spiderpool_core::node::attachment::Plugin;
+use spiderpool_core::world::{Coordinator as ClusterCoordinator, PodId, Settings, World};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock;
+use crate::journal::SledJournal;
+use crate::keeper::Outlets;
+use crate::metrics::Metrics;
+use crate::net::lab::{Lab, ip, path};
+use crate::net::namespace;
+use crate::server::call::Verb;
+
+/// A daemon's coordinator on the lab's node.
+struct Daemon {
+    coordinator: Coordinator,
+    keeper: Keeper,
+    view: View,
+    _outlets: (mpsc::UnboundedReceiver<(u64, Up)>, mpsc::UnboundedReceiver<spiderpool_core::node::event::Errand>),
+}
+
+impl Daemon {
+    fn start(folder: &Path) -> Daemon {
+        let mut journal = SledJournal::open(&folder.join("journal")).unwrap();
+        let (node, batch) = Node::recover(journal.rows(Table::All), BootId(1), JournalId(1), 0).unwrap();
+        if !batch.is_empty() {
+            journal.commit(&batch).unwrap();
+        }
+        let (messages, heard) = mpsc::unbounded_channel();
+        let (errands, asked) = mpsc::unbounded_channel();
+        let metrics = Metrics::new().journal.clone();
+        let (keeper, _) = Keeper::start(node, Box::new(journal), Outlets { messages, errands }, metrics).unwrap();
+        let view = View::default();
+        view.replace(Arc::new(world(Ok(()))), Vec::new());
+        let coordinator = Coordinator::new(keeper.clone(), view.clone(), "/proc".into());
+        Daemon { coordinator, keeper, view, _outlets: (heard, asked) }
+    }
+
+    async fn plans(&self) -> usize {
+        self.keeper.read(|node, _| node.attachments().sandboxes().len()).await.unwrap()
+    }
+}
+
+fn world(synced: Result<(), String>) -> World {
+    let coordinator = ClusterCoordinator {
+        name: "default".into(),
+        synced,
+        overlay_pod_cidr: vec!["10.233.64.0/18".parse().unwrap()],
+        service_cidr: vec!["10.233.0.0/18".parse().unwrap()],
+        settings: Settings::default(),
+    };
+    let mut world = World::default();
+    world.coordinator = Some(coordinator);
+    world
+}
+
+/// Runs a test inside the lab's node: the threads that a thread makes share its namespace.
+fn on_node<F: Future<Output = ()>>(lab: &Lab, test: impl FnOnce(Daemon) -> F + Send) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { test(Daemon::start(folder.path())).await });
+    };
+    namespace::stay_inside(&path(&lab.node), runtime);
+}
+
+fn call(verb: Verb, lab: &Lab, keys: Value) -> Call {
+    call_for(verb, "c1", path(&lab.pod), keys)
+}
+
+fn call_for(verb: Verb, container: &str, netns: PathBuf, keys: Value) -> Call {
+    static LATEST: AtomicU64 = AtomicU64::new(0);
+    let mut config = json!({
+        "cniVersion": "1.0.0", "name": "macvlan-ens192", "type": "coordinator",
+        "prevResult": {
+            "cniVersion": "1.0.0",
+            "interfaces": [{"name": "net1", "mac": "2a:1e:a1:db:2a:9a", "sandbox": netns.display().to_string()}],
+            "ips": [{"address": "10.6.212.145/16", "gateway": "10.6.0.1", "interface": 0}],
+        },
+    });
+    for (key, value) in keys.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    // Each call starts after the one before.
+    let started = clock::boot().max(LATEST.load(Ordering::Relaxed) + 1);
+    LATEST.store(started, Ordering::Relaxed);
+    Call {
+        verb,
+        plugin: Plugin::Coordinator,
+        who: Attachment { container: container.into(), interface: "net1".into(), network: "macvlan-ens192".into() },
+        netns,
+        pod: PodId { namespace: "default".into(), name: "nginx".into(), uid: String::new() },
+        config: NetworkConfiguration::parse(&config.to_string()).unwrap(),
+        started,
+    }
+}
+
+fn error(ending: Ending) -> CniError {
+    match ending {
+        Err(Failure::Cni(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn lines(text: &str) -> BTreeSet<&str> {
+    text.lines().collect()
+}
+
+#[test]
+fn add_check_and_del_leave_the_kernel_as_it_was() {
+    let lab = Lab::new();
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let add = call(Verb::Add, &lab, json!({}));
+        let printed = daemon.coordinator.add(&add).await.unwrap();
+        let printed: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(printed["interfaces"][0]["mac"], "2a:1e:a1:db:2a:9a");
+        assert!(lab.pod("rule").contains(&"32760: from 10.6.212.145 lookup 101".to_owned()));
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        assert_eq!(lab.pod("rule").len(), 5, "a repeated ADD doubles nothing");
+        daemon.coordinator.check(&call(Verb::Check, &lab, json!({}))).await.unwrap();
+        ip(&["-n", &lab.pod, "rule", "delete", "priority", "32760"]);
+        ip(&["-n", &lab.pod, "route", "delete", "10.233.0.0/18", "table", "101"]);
+        let difference = error(daemon.coordinator.check(&call(Verb::Check, &lab, json!({}))).await);
+        assert_eq!(difference.code, Code::Difference);
+        for named in ["pod rule 32760: from 10.6.212.145 lookup 101", "pod route table 101: 10.233.0.0/18 via"] {
+            assert!(difference.msg.contains(named), "{}", difference.msg);
+        }
+        for _ in 0..3 {
+            daemon.coordinator.del(&call(Verb::Del, &lab, json!({}))).await.unwrap();
+        }
+        assert_eq!(daemon.plans().await, 0);
+        let unknown = error(daemon.coordinator.check(&call(Verb::Check, &lab, json!({}))).await);
+        assert_eq!(unknown.code, Code::UnknownContainer);
+    });
+    assert_eq!(lines(&lab.state()), lines(&before));
+}
+
+/// Rule: All or nothing.
+#[test]
+fn a_failed_add_leaves_nothing_behind() {
+    let lab = Lab::new();
+    // The MAC address that net1 would get is another macvlan's.
+    let rival =
+        format!("-n {} link add link ens192 name rival address 0a:1b:0a:06:d4:91 type macvlan mode bridge", lab.node);
+    ip(&rival.split(' ').collect::<Vec<_>>());
+    ip(&["-n", &lab.node, "link", "set", "rival", "up"]);
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let refused = error(daemon.coordinator.add(&call(Verb::Add, &lab, json!({"podMACPrefix": "0a:1b"}))).await);
+        assert_eq!(refused.code, Code::Io);
+        assert!(refused.msg.contains("pod link net1 address 0a:1b:0a:06:d4:91"), "{}", refused.msg);
+        assert_eq!(refused.details, "", "all was undone");
+        assert_eq!(daemon.plans().await, 0);
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        let after = lab.state();
+        let again = error(daemon.coordinator.add(&call(Verb::Add, &lab, json!({"podMACPrefix": "0a:1b"}))).await);
+        assert_eq!(again.code, Code::Io);
+        assert_eq!(lab.state(), after, "a failed repetition leaves the first one's");
+        daemon.coordinator.check(&call(Verb::Check, &lab, json!({}))).await.unwrap();
+        daemon.coordinator.del(&call(Verb::Del, &lab, json!({}))).await.unwrap();
+    });
+    assert_eq!(lines(&lab.state()), lines(&before));
+}
+
+/// Rule: DEL always ends.
+#[test]
+fn del_needs_neither_settings_nor_the_namespace() {
+    let lab = Lab::new();
+    on_node(&lab, async |daemon| {
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        daemon.view.replace(Arc::new(World::default()), Vec::new());
+        ip(&["netns", "delete", &lab.pod]);
+        daemon.coordinator.del(&call(Verb::Del, &lab, json!({"mode": "no such mode"}))).await.unwrap();
+        assert_eq!(daemon.plans().await, 0);
+        assert_eq!(ip(&["-n", &lab.node, "rule", "show", "priority", "1000"]), "");
+        assert_eq!(ip(&["-n", &lab.node, "route", "show", "table", "500"]), "");
+        ip(&["netns", "add", &lab.pod]);
+    });
+}
+
+#[test]
+fn the_hosts_rule_goes_with_the_last_plan_that_wants_it() {
+    let (lab, other) = (Lab::new(), Lab::new());
+    // The second Pod moves to the first one's node.
+    ip(&["-n", &other.pod, "link", "delete", "eth0"]);
+    let more = [
+        format!("-n {} link add cali2 type veth peer name eth0 netns {}", lab.node, other.pod),
+        format!("-n {} link set cali2 up", lab.node),
+        format!("-n {} link set eth0 up", other.pod),
+        format!("-n {} address add 10.233.73.211/32 dev eth0", other.pod),
+        format!("-n {} route add 169.254.1.1 dev eth0 scope link", other.pod),
+        format!("-n {} route add default via 169.254.1.1 dev eth0 metric 5", other.pod),
+    ];
+    for line in &more {
+        ip(&line.split(' ').collect::<Vec<_>>());
+    }
+    on_node(&lab, async |daemon| {
+        let rule = || ip(&["-n", &lab.node, "rule", "show", "priority", "1000"]);
+        let second = |verb| call_for(verb, "c2", path(&other.pod), json!({}));
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        daemon.coordinator.add(&second(Verb::Add)).await.unwrap();
+        daemon.coordinator.del(&call(Verb::Del, &lab, json!({}))).await.unwrap();
+        assert_ne!(rule(), "");
+        daemon.coordinator.check(&second(Verb::Check)).await.unwrap();
+        ip(&["netns", "delete", &other.pod]);
+        let netns = daemon.keeper.read(|node, _| node.attachments().sandboxes()["c2"].netns.clone()).await.unwrap();
+        daemon.coordinator.forget(&"c2".into(), &netns).await.unwrap();
+        assert_eq!(rule(), "");
+        ip(&["netns", "add", &other.pod]);
+    });
+}
+
+#[test]
+fn refusals_carry_their_codes() {
+    let lab = Lab::new();
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let Daemon { coordinator, view, .. } = &daemon;
+        let with = |keys| call(Verb::Add, &lab, keys);
+        let mut without = with(json!({}));
+        without.config.raw.remove("prevResult");
+        assert_eq!(error(coordinator.add(&without).await).code, Code::InvalidConfiguration);
+        assert_eq!(error(coordinator.add(&with(json!({"mode": "underlay"}))).await).code, Code::UnsupportedField);
+        let own = call_for(Verb::Add, "c1", path(&lab.node), json!({}));
+        assert_eq!(error(coordinator.add(&own).await).code, Code::InvalidNamespace);
+        let gone = call_for(Verb::Add, "c1", path("no-such-sandbox"), json!({}));
+        assert_eq!(error(coordinator.add(&gone).await).code, Code::InvalidEnvironment);
+        for disabled in ["disabled", "disable"] {
+            let printed = coordinator.add(&with(json!({"mode": disabled}))).await.unwrap();
+            assert!(printed.contains("10.6.212.145/16"), "{printed}");
+        }
+        view.replace(Arc::new(world(Err("no kubeadm-config".into()))), Vec::new());
+        let not_ready = error(coordinator.add(&with(json!({}))).await);
+        assert_eq!(not_ready.code, Code::TryAgain);
+        assert!(not_ready.msg.contains("default is not ready: no kubeadm-config"), "{}", not_ready.msg);
+        assert_eq!(daemon.plans().await, 0);
+    });
+    assert_eq!(lab.state(), before);
+}
+
+#[test]
+fn a_changed_mac_is_printed() {
+    let lab = Lab::new();
+    on_node(&lab, async |daemon| {
+        let printed = daemon.coordinator.add(&call(Verb::Add, &lab, json!({"podMACPrefix": "0a:1b"}))).await.unwrap();
+        let printed: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(printed["interfaces"][0]["mac"], "0a:1b:0a:06:d4:91");
+        assert!(ip(&["-n", &lab.pod, "link", "show", "net1"]).contains("0a:1b:0a:06:d4:91"));
+        daemon.coordinator.check(&call(Verb::Check, &lab, json!({}))).await.unwrap();
+    });
+}
+
+/// Rule: Last word by start.
+#[test]
+fn an_add_that_began_before_its_del_is_refused() {
+    let lab = Lab::new();
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let add = call(Verb::Add, &lab, json!({}));
+        daemon.coordinator.del(&call(Verb::Del, &lab, json!({}))).await.unwrap();
+        assert_eq!(error(daemon.coordinator.add(&add).await).code, Code::TryAgain);
+    });
+    assert_eq!(lab.state(), before);
+}

@@ -1,0 +1,232 @@
+//! The one thread that owns the node's state and its journal.
+//!
+//! It takes what has arrived, lets the state machine handle all of it, commits the rows once, and only then lets out
+//! replies, messages and errands (Durable first). What arrives during the fsync is the next batch: concurrent calls
+//! share one. A commit that fails releases nothing: the thread ends, and with it the process, which replays the
+//! journal when it starts again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use spiderpool_core::journal::{CommitError, Journal};
+use spiderpool_core::message::{SessionId, Up};
+use spiderpool_core::node::Node;
+use spiderpool_core::node::event::{Effects, Errand, Event, Reply, Ticket};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::metrics::JournalMetrics;
+
+/// Most events in one batch.
+const BATCH: usize = 256;
+
+/// Room of the inbox.
+const INBOX: usize = 4096;
+
+/// ADDs at a time: fewer than the inbox holds, so that DEL and the feeder always fit.
+const ADDS: usize = 1024;
+
+/// The thread's handle, for everyone who asks or tells.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    inbox: mpsc::Sender<Ask>,
+    adds: Arc<Semaphore>,
+    tickets: Arc<AtomicU64>,
+}
+
+/// Where the thread sends what it lets out.
+pub(crate) struct Outlets {
+    /// To the feeder. Without bound, as one event makes few messages and events are bounded.
+    pub messages: mpsc::UnboundedSender<(SessionId, Up)>,
+    /// To whoever looks after the kernel.
+    pub errands: mpsc::UnboundedSender<Errand>,
+}
+
+type View = Box<dyn FnOnce(&Node, &dyn Journal) + Send>;
+
+enum Ask {
+    Call(Ticket, Event, oneshot::Sender<Reply>),
+    Tell(Event),
+    Read(View),
+    Stop,
+}
+
+/// The thread has ended; the process is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is stopping")]
+pub(crate) struct Stopped;
+
+impl Keeper {
+    /// Starts the thread. The receiver tells how it ended.
+    pub(crate) fn start(
+        node: Node,
+        journal: Box<dyn Journal + Send>,
+        outlets: Outlets,
+        metrics: JournalMetrics,
+    ) -> std::io::Result<(Keeper, oneshot::Receiver<Result<(), CommitError>>)> {
+        let (inbox, asked) = mpsc::channel(INBOX);
+        let (ending, ended) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        thread::Builder::new().name("keeper".into()).spawn(move || {
+            let owner = Owner { node, journal, outlets, metrics, asked, runtime, waiting: HashMap::new() };
+            // Nobody may listen any more when the process is ending anyway.
+            let _ = ending.send(owner.run());
+        })?;
+        let tickets = Arc::new(AtomicU64::new(1));
+        Ok((Keeper { inbox, adds: Arc::new(Semaphore::new(ADDS)), tickets }, ended))
+    }
+
+    /// A place among the ADDs that may be under way.
+    pub(crate) async fn admit(&self) -> Result<SemaphorePermit<'_>, Stopped> {
+        self.adds.acquire().await.map_err(|_| Stopped)
+    }
+
+    /// Lets an event happen and waits for its reply. `make` is given the ticket to put into the event.
+    pub(crate) async fn call(&self, make: impl FnOnce(Ticket) -> Event) -> Result<Reply, Stopped> {
+        let (_, reply) = self.begin(make).await?;
+        reply.await.map_err(|_| Stopped)
+    }
+
+    /// As [`Keeper::call`], but gives up when the token is cancelled while the event still waits. None: given up,
+    /// nothing was done.
+    pub(crate) async fn call_unless(
+        &self,
+        cancelled: &CancellationToken,
+        make: impl FnOnce(Ticket) -> Event,
+    ) -> Result<Option<Reply>, Stopped> {
+        let (ticket, mut reply) = self.begin(make).await?;
+        tokio::select! {
+            reply = &mut reply => return reply.map(Some).map_err(|_| Stopped),
+            () = cancelled.cancelled() => self.tell(Event::Abandon(ticket)).await?,
+        }
+        Ok(reply.await.ok())
+    }
+
+    async fn begin(&self, make: impl FnOnce(Ticket) -> Event) -> Result<(Ticket, oneshot::Receiver<Reply>), Stopped> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (answer, reply) = oneshot::channel();
+        self.inbox.send(Ask::Call(ticket, make(ticket), answer)).await.map_err(|_| Stopped)?;
+        Ok((ticket, reply))
+    }
+
+    /// Lets an event happen that nobody waits for.
+    pub(crate) async fn tell(&self, event: Event) -> Result<(), Stopped> {
+        self.inbox.send(Ask::Tell(event)).await.map_err(|_| Stopped)
+    }
+
+    /// Looks at the state as it is on disk.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node, &dyn Journal) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answer, seen) = oneshot::channel();
+        let view: View = Box::new(move |node, journal| drop(answer.send(look(node, journal))));
+        self.inbox.send(Ask::Read(view)).await.map_err(|_| Stopped)?;
+        seen.await.map_err(|_| Stopped)
+    }
+
+    /// Ends the thread after what was asked before.
+    pub(crate) async fn stop(&self) {
+        // It has ended already if this fails.
+        let _ = self.inbox.send(Ask::Stop).await;
+    }
+}
+
+/// What lives on the thread.
+struct Owner {
+    node: Node,
+    journal: Box<dyn Journal + Send>,
+    outlets: Outlets,
+    metrics: JournalMetrics,
+    asked: mpsc::Receiver<Ask>,
+    runtime: tokio::runtime::Handle,
+    waiting: HashMap<Ticket, oneshot::Sender<Reply>>,
+}
+
+impl Owner {
+    fn run(mut self) -> Result<(), CommitError> {
+        while let Some(first) = self.next() {
+            let mut effects = Effects::default();
+            let mut views = Vec::new();
+            let mut stop = self.take(first, &mut effects, &mut views);
+            for _ in 1..BATCH {
+                match self.asked.try_recv() {
+                    Ok(ask) if !stop => stop = self.take(ask, &mut effects, &mut views),
+                    _ => break,
+                }
+            }
+            self.commit(&effects)?;
+            self.release(effects);
+            views.into_iter().for_each(|view| view(&self.node, self.journal.as_ref()));
+            if stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next ask, or `Due` when time has come for something that waits.
+    fn next(&mut self) -> Option<Ask> {
+        let due = self.node.due().map(clock::until);
+        let asked = &mut self.asked;
+        self.runtime.block_on(async {
+            match due {
+                None => asked.recv().await,
+                Some(Duration::ZERO) => Some(Ask::Tell(Event::Due)),
+                Some(wait) => tokio::time::timeout(wait, asked.recv()).await.unwrap_or(Some(Ask::Tell(Event::Due))),
+            }
+        })
+    }
+
+    /// Handles one ask. True: the thread is to end.
+    fn take(&mut self, ask: Ask, effects: &mut Effects, views: &mut Vec<View>) -> bool {
+        match ask {
+            Ask::Call(ticket, event, reply) => {
+                self.waiting.insert(ticket, reply);
+                self.node.handle(clock::now(), event, effects);
+            }
+            Ask::Tell(event) => {
+                let abandoned = if let Event::Abandon(ticket) = event { Some(ticket) } else { None };
+                self.node.handle(clock::now(), event, effects);
+                // A reply on its way out is worth more than the abandonment that crossed it.
+                if let Some(ticket) = abandoned.filter(|ticket| !effects.replies.iter().any(|(to, _)| to == ticket)) {
+                    self.waiting.remove(&ticket);
+                }
+            }
+            Ask::Read(view) => views.push(view),
+            Ask::Stop => return true,
+        }
+        false
+    }
+
+    fn commit(&mut self, effects: &Effects) -> Result<(), CommitError> {
+        if effects.batch.is_empty() {
+            return Ok(());
+        }
+        let begun = clock::boot();
+        self.journal.commit(&effects.batch)?;
+        let took = Duration::from_nanos(clock::boot().saturating_sub(begun));
+        self.metrics.committed(took, effects.batch.rows.len());
+        Ok(())
+    }
+
+    fn release(&mut self, effects: Effects) {
+        for (ticket, reply) in effects.replies {
+            if let Some(waiting) = self.waiting.remove(&ticket) {
+                // The caller may have gone; the record answers its retry or its DEL.
+                let _ = waiting.send(reply);
+            }
+        }
+        // Receivers end only with the process.
+        for message in effects.messages {
+            let _ = self.outlets.messages.send(message);
+        }
+        for errand in effects.errands {
+            let _ = self.outlets.errands.send(errand);
+        }
+    }
+}

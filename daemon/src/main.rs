@@ -1,0 +1,39 @@
+//! The node's daemon of the underlay network.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod clock;
+mod config;
+mod coordinator;
+mod evidence;
+mod http;
+mod install;
+mod ipam;
+mod journal;
+mod keeper;
+mod metrics;
+mod net;
+mod run;
+mod server;
+mod spool;
+mod standalone;
+mod view;
+
+use config::{Cli, Command};
+
+#[allow(clippy::print_stderr)] // logging may not be set up yet, and a person is looking
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Install(args) => install::install(&args),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spiderpool-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Network namespaces: opened by path, entered only by a thread that ends there.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
+use socket2::{Domain, Socket, Type};
+use spiderpool_core::node::attachment::Netns;
+
+use super::{Connection, NetError, observe};
+
+/// An open network namespace: it lives as long as this does.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    file: File,
+    path: PathBuf,
+}
+
+impl Namespace {
+    /// The namespace at a path.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn open(path: &Path) -> Result<Namespace, NetError> {
+        let shown = path.display().to_string();
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NetError::NoNamespace(shown.clone()),
+            _ => NetError::Kernel { what: format!("open network namespace {shown}"), source: error },
+        })?;
+        let kind = fstatfs(&file)
+            .map_err(|errno| NetError::Kernel { what: format!("look at {shown}"), source: errno.into() })?;
+        // What stays of a namespace whose mount is gone is a plain file in its folder.
+        if kind.filesystem_type() != NSFS_MAGIC {
+            return Err(NetError::NotANamespace(shown));
+        }
+        Ok(Namespace { file, path: path.into() })
+    }
+
+    /// What identifies it, given its cookie.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub(crate) fn identity(&self, cookie: u64) -> io::Result<Netns> {
+        Ok(Netns { path: self.path.display().to_string(), inode: self.file.metadata()?.ino(), cookie })
+    }
+
+    /// Does work inside the namespace, on a thread of its own: no thread that has been inside serves anything else.
+    /// Its end is not waited for: the kernel takes a millisecond over a thread that leaves a namespace.
+    ///
+    /// # Errors
+    /// The namespace could not be entered.
+    pub(crate) fn enter<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NetError> {
+        let file = self.file.try_clone().map_err(NetError::kernel("keep a network namespace open"))?;
+        let path = self.path.clone();
+        let (done, result) = mpsc::sync_channel(1);
+        let inside = move || {
+            // Nobody hears it only if the caller panicked.
+            let _ = done.send(join(&file, &path).map(|()| work()));
+        };
+        thread::Builder::new().name("netns".into()).spawn(inside).map_err(NetError::kernel("start a thread"))?;
+        let ended = || NetError::kernel("work in a network namespace")(io::Error::other("its thread panicked"));
+        result.recv().unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // The one place that enters a namespace.
+fn join(file: &File, path: &Path) -> Result<(), NetError> {
+    nix::sched::setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        nix::errno::Errno::EINVAL => NetError::NotANamespace(path.display().to_string()),
+        _ => NetError::Kernel { what: format!("enter network namespace {}", path.display()), source: errno.into() },
+    })
+}
+
+/// The cookie of the namespace that the calling thread is in: never given to another one within a boot.
+///
+/// # Errors
+/// The kernel has no cookies (before Linux 5.14), or no socket to give.
+pub(crate) fn own_cookie() -> Result<u64, NetError> {
+    let read = || -> io::Result<u64> {
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        cookie_of(&socket)
+    };
+    read().map_err(NetError::kernel("read a network namespace's cookie (needs Linux 5.14)"))
+}
+
+#[allow(unsafe_code)]
+fn cookie_of(socket: &Socket) -> io::Result<u64> {
+    /// From `asm-generic/socket.h`.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and both pointers are to locals of the sizes that the kernel is told.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What identifies the namespace at a path.
+///
+/// # Errors
+/// There is none, or it cannot be entered.
+pub(crate) fn identify(path: &Path) -> io::Result<Netns> {
+    let namespace = Namespace::open(path)?;
+    namespace.identity(namespace.enter(own_cookie)??)
+}
+
+/// The addresses on the links of the namespace at a path, link-local ones and the loopback's too.
+///
+/// # Errors
+/// There is none, or the kernel refused.
+pub(crate) fn addresses(path: &Path) -> io::Result<BTreeSet<IpAddr>> {
+    let mut netlink = Namespace::open(path)?.enter(Connection::open)??;
+    Ok(observe::addresses(&mut netlink)?)
+}
+
+/// Runs a whole test inside a namespace, on a thread that ends with it.
+#[cfg(test)]
+pub(crate) fn stay_inside(path: &Path, test: impl FnOnce() + Send) {
+    let namespace = Namespace::open(path).unwrap();
+    let inside = || {
+        join(&namespace.file, path).unwrap();
+        test();
+    };
+    thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}

@@ -1,0 +1,193 @@
+//! What is there: the Pod's namespace in full, the host's as far as it matters to one Pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use spiderpool_core::address::Family;
+use spiderpool_core::plan::{Ask, Observation, Seen, SeenAddress, SeenLink, Side};
+
+use super::answer::{self, Names};
+use super::{Connection, NetError, Sandbox, request, sysctl};
+
+/// Both namespaces; without a sandbox the Pod's is empty. `proc` is where procfs is mounted.
+///
+/// # Errors
+/// The kernel refused.
+pub(crate) fn observe(
+    ask: &Ask,
+    sandbox: Option<&mut Sandbox>,
+    host: &mut Connection,
+    proc: &Path,
+) -> Result<Observation, NetError> {
+    let pod = match sandbox {
+        Some(sandbox) => {
+            let sysctls = sysctl::read(&sandbox.namespace, proc, &ask.sysctls)?;
+            Seen { sysctls, ..whole(&mut sandbox.netlink)? }
+        }
+        None => Seen::default(),
+    };
+    let mut preferred_sources = Vec::new();
+    let own = ask.addresses.iter().copied().chain(pod_addresses(&pod));
+    let families: BTreeSet<Family> = own.map(|address| Family::of(&address)).collect();
+    for address in pod_addresses(&pod) {
+        preferred_sources.extend(host.preferred_source(address)?);
+    }
+    let peer = pod.link(&ask.towards_host).and_then(|link| link.peer);
+    let host = of_host(ask, peer, &families, host)?;
+    Ok(Observation { pod, host, preferred_sources, elsewhere: BTreeSet::new() })
+}
+
+/// All addresses.
+pub(super) fn addresses(netlink: &mut Connection) -> Result<BTreeSet<IpAddr>, NetError> {
+    let found = netlink.dump(&request::get_addresses())?;
+    Ok(found.iter().filter_map(answer::address).map(|(_, address, ..)| address.addr()).collect())
+}
+
+/// The Pod's addresses that the node may know, the default CNI's first as its link is older.
+fn pod_addresses(pod: &Seen) -> impl Iterator<Item = IpAddr> + '_ {
+    let loopback = |device: &str| pod.link(device).is_none_or(|link| link.loopback);
+    pod.addresses.iter().filter(move |seen| seen.global && !loopback(&seen.device)).map(|seen| seen.address.addr())
+}
+
+fn names(links: &[SeenLink]) -> Names {
+    links.iter().map(|link| (link.index, link.name.clone())).collect()
+}
+
+fn links(netlink: &mut Connection) -> Result<Vec<SeenLink>, NetError> {
+    Ok(netlink.dump(&request::get_link(None))?.iter().filter_map(answer::link).collect())
+}
+
+/// A namespace in full.
+fn whole(netlink: &mut Connection) -> Result<Seen, NetError> {
+    let links = links(netlink)?;
+    let names = names(&links);
+    let addresses: Vec<SeenAddress> = netlink
+        .dump(&request::get_addresses())?
+        .iter()
+        .filter_map(|message| answer::named_address(message, &names))
+        .collect();
+    let neighbours = netlink
+        .dump(&request::get_neighbours(None))?
+        .iter()
+        .filter_map(|message| answer::neighbour(message, Side::Pod, &names))
+        .collect();
+    let (mut routes, mut rules) = (Vec::new(), Vec::new());
+    for family in families_of(&addresses) {
+        let found = netlink.dump(&request::get_routes(family, None))?;
+        routes.extend(found.iter().flat_map(|message| answer::routes(message, Side::Pod, &names)));
+        let found = netlink.dump(&request::get_rules(family))?;
+        rules.extend(found.iter().filter_map(|message| answer::rule(message, Side::Pod)));
+    }
+    Ok(Seen { links, addresses, routes, rules, neighbours, sysctls: BTreeMap::new() })
+}
+
+/// IPv4, and IPv6 where an address of global scope shows that it is in use.
+fn families_of(addresses: &[SeenAddress]) -> Vec<Family> {
+    let six = addresses.iter().any(|seen| seen.global && Family::of_net(&seen.address) == Family::V6);
+    if six { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
+}
+
+/// Of the host: the Pod's other end, links with global addresses, the tables asked for, rules, and neighbours on the
+/// links that routes to the Pod name.
+fn of_host(
+    ask: &Ask,
+    peer: Option<u32>,
+    families: &BTreeSet<Family>,
+    netlink: &mut Connection,
+) -> Result<Seen, NetError> {
+    let mut known = Links { netlink, by_index: BTreeMap::new() };
+    if let Some(peer) = peer {
+        known.learn(peer)?;
+    }
+    let found = known.netlink.dump(&request::get_addresses())?;
+    for (index, _, global, _) in found.iter().filter_map(answer::address) {
+        if global {
+            known.learn(index)?;
+        }
+    }
+    let mut dumped: Vec<RouteNetlinkMessage> = Vec::new();
+    let mut rules = Vec::new();
+    for &family in families {
+        for &table in &ask.host_tables {
+            dumped.extend(known.table(family, table)?);
+        }
+        let found = known.netlink.dump(&request::get_rules(family))?;
+        rules.extend(found.iter().filter_map(|message| answer::rule(message, Side::Host)));
+    }
+    let to_pod = known.routes_to(&dumped, &ask.addresses)?;
+    let listening: BTreeSet<u32> = peer.into_iter().chain(to_pod).chain(known.indices(&ask.host_devices)?).collect();
+    let names = names(&known.all());
+    let mut neighbours = Vec::new();
+    for index in listening {
+        let found = known.netlink.dump(&request::get_neighbours(Some(index)))?;
+        neighbours.extend(found.iter().filter_map(|message| answer::neighbour(message, Side::Host, &names)));
+    }
+    let routes = dumped.iter().flat_map(|message| answer::routes(message, Side::Host, &names));
+    let routes = routes.filter(|route| ask.addresses.contains(&route.destination.addr())).collect();
+    let addresses = found.iter().filter_map(|message| answer::named_address(message, &names)).collect();
+    Ok(Seen { links: known.all(), addresses, routes, rules, neighbours, sysctls: BTreeMap::new() })
+}
+
+/// The host's links, asked for one by one: a node has hundreds, and few matter.
+struct Links<'a> {
+    netlink: &'a mut Connection,
+    by_index: BTreeMap<u32, SeenLink>,
+}
+
+impl Links<'_> {
+    fn learn(&mut self, index: u32) -> Result<(), NetError> {
+        if !self.by_index.contains_key(&index) {
+            let found = self.netlink.get(&request::get_link(Some(index)))?;
+            if let Some(link) = found.as_ref().and_then(answer::link) {
+                self.by_index.insert(index, link);
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> Vec<SeenLink> {
+        self.by_index.values().cloned().collect()
+    }
+
+    /// The messages of one table; a table that does not exist is empty.
+    fn table(&mut self, family: Family, table: u32) -> Result<Vec<RouteNetlinkMessage>, NetError> {
+        match self.netlink.dump(&request::get_routes(family, Some(table))) {
+            Err(NetError::Kernel { source, .. }) if super::netlink::is_absent(&source) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
+    /// The links of routes to single addresses.
+    fn routes_to(
+        &mut self,
+        dumped: &[RouteNetlinkMessage],
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<Vec<u32>, NetError> {
+        let mut indices = Vec::new();
+        for index in dumped.iter().filter_map(|message| answer::link_of_route_to(message, addresses)) {
+            self.learn(index)?;
+            indices.push(index);
+        }
+        Ok(indices)
+    }
+
+    /// The indices of links by name.
+    fn indices(&mut self, wanted: &BTreeSet<String>) -> Result<Vec<u32>, NetError> {
+        let mut indices = Vec::new();
+        for name in wanted {
+            let known = self.by_index.values().find(|link| link.name == *name).map(|link| link.index);
+            let found = match known {
+                Some(index) => Some(index),
+                None => self.netlink.get(&request::get_link_named(name))?.as_ref().and_then(answer::link).map(|link| {
+                    let index = link.index;
+                    self.by_index.insert(index, link);
+                    index
+                }),
+            };
+            indices.extend(found);
+        }
+        Ok(indices)
+    }
+}

@@ -1,0 +1,276 @@
+//! Wiring and shutdown: the one room that knows every other.
+//!
+//! Start: take the node's lock, open and replay the journal, lease from the feeder, drain the spool, hold the state
+//! against the kernel, then listen. Stop: say NOT_SERVING, finish what runs, end. A kill at any moment is as safe: the
+//! journal holds everything that was answered.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
+use spiderpool_core::journal::{BootId, Journal as _, Table};
+use spiderpool_core::message::JournalId;
+use spiderpool_core::node::Node;
+use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
+use spiderpool_proto::node::cni_server::CniServer;
+use spiderpool_proto::node::inspect_server::InspectServer;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::clock;
+use crate::config::{LogFormat, RunArgs};
+use crate::coordinator::Coordinator;
+use crate::evidence::settle::Settler;
+use crate::http::{self, Port};
+use crate::ipam::Ipam;
+use crate::journal::SledJournal;
+use crate::keeper::{Keeper, Outlets};
+use crate::metrics::{JournalMetrics, Metrics};
+use crate::server::call::Rules;
+use crate::server::inspect::Inspector;
+use crate::server::{Rooms, Server, peer};
+use crate::spool::Spool;
+use crate::standalone::Standalone;
+use crate::view::View;
+
+/// How long calls that run may take to end when the daemon stops: longer than the longest wait of an ADD.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Calls under way at a time, over all connections; the others wait in their sockets.
+const CALLS: usize = 4096;
+
+/// Rows of the journal between two lines that say how far the reading is.
+const ROWS_TOLD: usize = 100_000;
+
+/// How often the spool is looked into while the daemon serves.
+const SPOOL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Carries out `run`.
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
+    start_logging(&args)?;
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("cannot read this boot's ID")?;
+    let boot_id = boot_id.trim().to_owned();
+    make_private(&args.state_dir)?;
+    let _lock = lock(&args.state_dir.join("lock"))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(args, boot_id))
+}
+
+fn start_logging(args: &RunArgs) -> anyhow::Result<()> {
+    let filter: EnvFilter = args.log_level.parse().with_context(|| format!("--log-level {:?}", args.log_level))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match args.log_format {
+        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// A folder for root alone.
+fn make_private(folder: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// The node's lock, outside the journal's folder, taken before anything else is opened. It is held until the process
+/// ends; another daemon's is waited for.
+fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
+    let open = || OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let mut file = open().with_context(|| format!("cannot open the lock {}", path.display()))?;
+    let mut told = false;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, nix::errno::Errno::EWOULDBLOCK)) => {
+                if !told {
+                    warn!(lock = %path.display(), "Another daemon serves this node; waiting until it ends");
+                    told = true;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+                file = back;
+            }
+            Err((_, error)) => bail!("cannot take the lock {}: {error}", path.display()),
+        }
+    }
+}
+
+/// The state machine on its thread, as the journal says.
+struct Opened {
+    keeper: Keeper,
+    ended: oneshot::Receiver<Result<(), spiderpool_core::journal::CommitError>>,
+    messages: mpsc::UnboundedReceiver<(u64, spiderpool_core::message::Up)>,
+    errands: mpsc::UnboundedReceiver<spiderpool_core::node::event::Errand>,
+}
+
+fn open(args: &RunArgs, boot_id: &str, metrics: JournalMetrics) -> anyhow::Result<Opened> {
+    let folder = args.state_dir.join("journal");
+    let begun = clock::boot();
+    let mut journal = SledJournal::open(&folder)?;
+    let boot = u128::from_str_radix(&boot_id.replace('-', ""), 16).context("this boot's ID is no UUID")?;
+    let mut fresh = [0; 16];
+    getrandom::fill(&mut fresh).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let fresh = JournalId(u128::from_be_bytes(fresh));
+    let cooldown = args.cooldown.as_nanos() as u64;
+    let rows = journal.rows(Table::All).enumerate().map(|(read, row)| {
+        if read > 0 && read % ROWS_TOLD == 0 {
+            info!(rows = read, "Reading the journal");
+        }
+        row
+    });
+    let (node, batch) = Node::recover(rows, BootId(boot), fresh, cooldown)
+        .with_context(|| format!("the journal in {} is broken", folder.display()))?;
+    if !batch.is_empty() {
+        journal.commit(&batch)?;
+    }
+    let ms = clock::boot().saturating_sub(begun) / 1_000_000;
+    let (attachments, bytes) = (node.attachments().held().len(), journal.size());
+    info!(journal = %node.meta().journal, attachments, bytes, ms, "Opened the journal");
+    let (messages_out, messages) = mpsc::unbounded_channel();
+    let (errands_out, errands) = mpsc::unbounded_channel();
+    let outlets = Outlets { messages: messages_out, errands: errands_out };
+    let (keeper, ended) = Keeper::start(node, Box::new(journal), outlets, metrics)?;
+    Ok(Opened { keeper, ended, messages, errands })
+}
+
+async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let http = TcpListener::bind(args.http_listen)
+        .await
+        .with_context(|| format!("--http-listen {}: cannot listen", args.http_listen))?;
+    let metrics = Arc::new(Metrics::new());
+    let Opened { keeper, mut ended, mut messages, errands } = open(&args, &boot_id, metrics.journal.clone())?;
+
+    let (serving, is_serving) = watch::channel(false);
+    let stop = CancellationToken::new();
+    let port = Port { keeper: keeper.clone(), metrics: Arc::clone(&metrics), serving: is_serving };
+    let http = tokio::spawn(http::serve(http, port, stop.clone().cancelled_owned()));
+
+    let view = View::default();
+    let mut feeder =
+        Standalone::open(&args.standalone, &args.state_dir, &args.node_name, view.clone(), keeper.clone())?;
+    feeder.begin(&mut messages).await?;
+    let mut feeder = tokio::spawn(feeder.run(messages));
+
+    let coordinator = Coordinator::new(keeper.clone(), view.clone(), args.proc.clone());
+    let settler = Settler { keeper: keeper.clone(), coordinator: coordinator.clone(), proc: args.proc.clone() };
+    let spool = Spool::new(args.spool.clone());
+    let ipam = Ipam { keeper: keeper.clone(), view: view.clone(), budget: args.budget };
+    let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
+    let server =
+        Server::new(Rooms { rules, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
+    spool.drain(&server).await;
+    settler.round().await?;
+    let settling = tokio::spawn(settler.run(errands));
+    let draining = tokio::spawn(drain_now_and_then(spool, server.clone()));
+
+    let inspector = Inspector {
+        keeper: keeper.clone(),
+        view,
+        node: args.node_name.clone(),
+        feeder: format!("standalone {}", args.standalone.display()),
+    };
+    let listener = listen(&args.socket)?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<CniServer<Server>>().await;
+    health.set_serving::<InspectServer<Inspector>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let router = tonic::transport::Server::builder()
+        .layer(GlobalConcurrencyLimitLayer::new(CALLS))
+        .layer(tonic::service::InterceptorLayer::new(peer::only_root))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(CniServer::new(server.clone()).max_decoding_message_size(2 << 20))
+        .add_service(InspectServer::new(inspector));
+    let mut grpc = tokio::spawn(
+        router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned()),
+    );
+    // Nobody reads it if the HTTP port has ended; that is said below.
+    let _ = serving.send(true);
+    info!(socket = %args.socket.display(), http = %args.http_listen, node = args.node_name, "Serving");
+
+    let reason = tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        ended = &mut ended => Err(anyhow!("the keeper ended: {ended:?}")),
+        ended = &mut feeder => Err(anyhow!("the feeder ended: {ended:?}")),
+        ended = &mut grpc => Err(anyhow!("the socket's server ended: {ended:?}")),
+    };
+    let signal = reason?;
+    info!(signal, "Stopping");
+    let _ = serving.send(false);
+    health.set_not_serving::<CniServer<Server>>().await;
+    stop.cancel();
+    let finished = async {
+        let _ = (&mut grpc).await;
+        server.finish().await;
+    };
+    if tokio::time::timeout(DRAIN, finished).await.is_err() {
+        warn!(seconds = DRAIN.as_secs(), "Calls were still running when the time to end was over");
+    }
+    for task in [settling, draining] {
+        task.abort();
+    }
+    keeper.stop().await;
+    if let Ok(Err(error)) = ended.await {
+        return Err(error.into());
+    }
+    feeder.abort();
+    http.abort();
+    info!("Stopped");
+    Ok(())
+}
+
+/// A program that could not reach the daemon may leave a tombstone while the daemon serves already.
+async fn drain_now_and_then(spool: Spool, server: Server) {
+    loop {
+        tokio::time::sleep(SPOOL_PAUSE).await;
+        if !spool.is_empty() {
+            spool.drain(&server).await;
+        }
+    }
+}
+
+/// The socket, in a folder for root alone. A file that is there and answers belongs to somebody; a stale one goes.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    let folder = path.parent().context("--socket: the path has no folder")?;
+    make_private(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & 0o022 != 0 {
+        let folder = folder.display();
+        bail!("--socket: others than root may write {folder}; choose a folder of its own, or: chmod 0700 {folder}");
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => bail!("--socket {}: another program listens there", path.display()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => bail!("--socket {}: {error}", path.display()),
+    }
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    nix::sys::stat::umask(before);
+    listener.with_context(|| format!("--socket {}: cannot listen", path.display()))
+}

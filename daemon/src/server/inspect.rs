@@ -1,0 +1,234 @@
+//! The operators' views: rendered from the state as it is on disk.
+
+use std::net::IpAddr;
+use std::ops::Bound;
+
+use spiderpool_core::journal::{Journal, Key, Record, Table};
+use spiderpool_core::node::Node;
+use spiderpool_core::node::attachment::{Attachment, Held};
+use spiderpool_core::node::history::{Fact, FactKind};
+use spiderpool_core::world::Pool;
+use spiderpool_proto::node::inspect_server::Inspect;
+use spiderpool_proto::node::{self as wire, AddressState};
+use tonic::{Request, Response, Status};
+
+use crate::clock;
+use crate::keeper::{Keeper, Stopped};
+use crate::view::View;
+
+/// Allocations on a page when the caller does not say.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// Most facts of one address in an answer: the latest ones.
+const FACTS: usize = 1000;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Inspector {
+    /// The state.
+    pub keeper: Keeper,
+    /// The world.
+    pub view: View,
+    /// The node's name.
+    pub node: String,
+    /// Where pools come from, for people.
+    pub feeder: String,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Inspect for Inspector {
+    async fn get_node(&self, _: Request<wire::GetNodeRequest>) -> Answer<wire::Node> {
+        let (name, feeder, refused) = (self.node.clone(), self.feeder.clone(), self.view.refused());
+        let look = move |node: &Node, _: &dyn Journal| wire::Node {
+            name,
+            version: env!("CARGO_PKG_VERSION").into(),
+            journal_id: node.meta().journal.to_string(),
+            boot_id: format!("{:032x}", node.meta().boot.0),
+            feeder,
+            attachments: node.attachments().held().len() as u64,
+            plans: node.attachments().sandboxes().len() as u64,
+            waiting: node.waiting() as u64,
+            refused,
+        };
+        answer(self.keeper.read(look).await)
+    }
+
+    async fn list_pools(&self, _: Request<wire::ListPoolsRequest>) -> Answer<wire::ListPoolsReply> {
+        let world = self.view.world();
+        let look = move |node: &Node, _: &dyn Journal| {
+            let mut names: Vec<_> = world.pools().keys().chain(node.leases().pools()).cloned().collect();
+            names.sort();
+            names.dedup();
+            let pools = names.iter().map(|name| pool(node, name, world.pools().get(name).map(AsRef::as_ref))).collect();
+            wire::ListPoolsReply { pools }
+        };
+        answer(self.keeper.read(look).await)
+    }
+
+    async fn list_allocations(
+        &self,
+        request: Request<wire::ListAllocationsRequest>,
+    ) -> Answer<wire::ListAllocationsReply> {
+        let wire::ListAllocationsRequest { page_size, page_token, pool } = request.into_inner();
+        let size = match page_size as usize {
+            0 => PAGE,
+            size @ 1..=LARGEST_PAGE => size,
+            size => return Err(Status::invalid_argument(format!("page_size {size} is above {LARGEST_PAGE}"))),
+        };
+        let after = if page_token.is_empty() { None } else { Some(as_token(&page_token)?) };
+        let name = self.node.clone();
+        let look = move |node: &Node, _: &dyn Journal| page(node, &name, size, after, &pool);
+        answer(self.keeper.read(look).await)
+    }
+
+    async fn get_address(&self, request: Request<wire::GetAddressRequest>) -> Answer<wire::Address> {
+        let text = request.into_inner().address;
+        let address: IpAddr = text.parse().map_err(|_| {
+            Status::invalid_argument(format!("address {text:?} is not an IP address; write it without a prefix length"))
+        })?;
+        let name = self.node.clone();
+        let look = move |node: &Node, journal: &dyn Journal| {
+            let mut seen = state(node, address, &name);
+            for row in journal.rows(Table::Facts) {
+                if let (Key::Fact(sequence), Record::Fact(told)) =
+                    row.map_err(|damage| Status::data_loss(damage.to_string()))?
+                    && told.address == address
+                {
+                    seen.history.push(fact(sequence, &told));
+                }
+            }
+            seen.history.drain(..seen.history.len().saturating_sub(FACTS));
+            Ok(seen)
+        };
+        answer(self.keeper.read(look).await)
+            .and_then(|found: Response<Result<_, Status>>| Ok(Response::new(found.into_inner()?)))
+    }
+}
+
+fn answer<T>(seen: Result<T, Stopped>) -> Answer<T> {
+    seen.map(Response::new).map_err(|stopped| Status::unavailable(stopped.to_string()))
+}
+
+fn pool(node: &Node, name: &str, known: Option<&Pool>) -> wire::Pool {
+    let counts = node.leases().counts(name, clock::boot());
+    wire::Pool {
+        name: name.into(),
+        ip_version: known.map_or(0, |pool| pool.family().number().into()),
+        subnet: known.map(|pool| pool.subnet.to_string()).unwrap_or_default(),
+        gateway: known.and_then(|pool| pool.gateway).map(|gateway| gateway.to_string()).unwrap_or_default(),
+        total: counts.total.to_string(),
+        in_use: counts.held,
+        dying: counts.dying,
+        cooling: counts.cooling,
+        free: counts.idle.to_string(),
+        disabled: known.is_none_or(|pool| pool.disabled || pool.terminating),
+        default: known.is_some_and(|pool| pool.default),
+    }
+}
+
+fn page(node: &Node, name: &str, size: usize, after: Option<Attachment>, pool: &str) -> wire::ListAllocationsReply {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let wanted = |held: &Held| pool.is_empty() || held.allocations.iter().any(|of| &*of.pool == pool);
+    let mut rest =
+        node.attachments().held().range((from, Bound::Unbounded)).filter(|(_, held)| wanted(held)).peekable();
+    let mut reply = wire::ListAllocationsReply::default();
+    let mut last = None;
+    for (who, held) in rest.by_ref().take(size) {
+        reply.allocations.push(allocation(who, held, name));
+        last = Some(who);
+    }
+    if let (Some(who), true) = (last, rest.peek().is_some()) {
+        reply.next_page_token = token(who);
+    }
+    reply
+}
+
+fn allocation(who: &Attachment, held: &Held, node: &str) -> wire::Allocation {
+    let mut allocation = wire::Allocation {
+        network: who.network.to_string(),
+        container_id: who.container.to_string(),
+        interface: who.interface.to_string(),
+        pod_namespace: held.pod.namespace.clone(),
+        pod_name: held.pod.name.clone(),
+        pod_uid: held.pod.uid.clone(),
+        netns: held.netns.path.clone(),
+        node: node.into(),
+        since: clock::rfc3339(held.since),
+        ..wire::Allocation::default()
+    };
+    for of in &held.allocations {
+        let (address, pool) = (format!("{}/{}", of.address, of.terms.prefix), of.pool.to_string());
+        match of.address {
+            IpAddr::V4(_) => (allocation.ipv4, allocation.ipv4_pool) = (address, pool),
+            IpAddr::V6(_) => (allocation.ipv6, allocation.ipv6_pool) = (address, pool),
+        }
+    }
+    allocation
+}
+
+fn state(node: &Node, address: IpAddr, name: &str) -> wire::Address {
+    let leases = node.leases();
+    let pool = leases.pool_of(address).map(ToString::to_string);
+    let mut seen = wire::Address {
+        address: address.to_string(),
+        state: AddressState::NotLeased.into(),
+        pool: pool.clone().unwrap_or_default(),
+        ..wire::Address::default()
+    };
+    let held = node.attachments().holder(address).and_then(|who| node.attachments().held().get_key_value(who));
+    let state = if let Some((who, held)) = held {
+        seen.holder = Some(allocation(who, held, name));
+        AddressState::InUse
+    } else if let Some(dying) = leases.dying().get(&address) {
+        let (network, container_id) = (dying.holder.network.to_string(), dying.holder.container.to_string());
+        let (interface, netns) = (dying.holder.interface.to_string(), dying.netns.path.clone());
+        seen.holder = Some(wire::Allocation { network, container_id, interface, netns, ..wire::Allocation::default() });
+        AddressState::Dying
+    } else if let Some(left) =
+        leases.resting(address).map(|resting| clock::until(resting.until)).filter(|left| !left.is_zero())
+    {
+        seen.cooling_seconds = left.as_secs() + 1;
+        AddressState::Cooling
+    } else if pool.is_some() {
+        AddressState::Idle
+    } else {
+        AddressState::NotLeased
+    };
+    seen.set_state(state);
+    seen
+}
+
+fn fact(sequence: u64, fact: &Fact) -> wire::Fact {
+    let kind = match fact.kind {
+        FactKind::Allocated => wire::FactKind::Allocated,
+        FactKind::Released => wire::FactKind::Released,
+    };
+    wire::Fact {
+        sequence,
+        at: clock::rfc3339(fact.at),
+        kind: kind.into(),
+        network: fact.attachment.network.to_string(),
+        container_id: fact.attachment.container.to_string(),
+        interface: fact.attachment.interface.to_string(),
+        pod_namespace: fact.pod.namespace.clone(),
+        pod_name: fact.pod.name.clone(),
+        pod_uid: fact.pod.uid.clone(),
+    }
+}
+
+/// Where to go on: the last attachment of the page. None of its parts can hold a slash.
+fn token(who: &Attachment) -> String {
+    who.to_string()
+}
+
+fn as_token(token: &str) -> Result<Attachment, Status> {
+    let mut parts = token.split('/');
+    let mut next = || parts.next().map(std::sync::Arc::from);
+    match (next(), next(), next(), next()) {
+        (Some(container), Some(interface), Some(network), None) => Ok(Attachment { container, interface, network }),
+        _ => Err(Status::invalid_argument("page_token is not one that an answer gave; leave it empty to begin")),
+    }
+}

@@ -1,0 +1,178 @@
+//! The daemon of one node as a process: started, stopped, killed.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::wait_for;
+use crate::namespace::Namespace;
+use crate::program::Program;
+use crate::software::Product;
+
+/// How long the daemon may take to serve, or to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Where a daemon keeps things.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) standalone: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) spool: PathBuf,
+    pub(crate) cni_bin: PathBuf,
+    pub(crate) netns: PathBuf,
+    pub(crate) log: PathBuf,
+}
+
+/// A node's daemon, running or not.
+#[derive(Debug)]
+pub struct Daemon {
+    node: String,
+    namespace: Namespace,
+    places: Places,
+    child: Mutex<Option<Child>>,
+}
+
+impl Daemon {
+    pub(crate) fn new(node: &str, namespace: Namespace, places: Places) -> Self {
+        Self { node: node.to_owned(), namespace, places, child: Mutex::new(None) }
+    }
+
+    /// Puts the shims in place, starts the daemon and waits until it serves.
+    ///
+    /// # Errors
+    /// A program is missing, the daemon runs already, or it did not come up; then with the end of its log.
+    pub fn start(&self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// As [`Daemon::start`], with more arguments for `spiderpool-agent run`.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(&self, arguments: &[&str]) -> Result<()> {
+        let product = Product::find()?;
+        self.install(&product)?;
+        let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            bail!("the daemon of {} runs already", self.node);
+        }
+        let mut child = self.namespace.spawn(self.command(&product, arguments)?)?;
+        let what = format!("the daemon of {} to listen on {}", self.node, self.places.socket.display());
+        let ready = wait_for(&what, PATIENCE, || {
+            if let Some(status) = child.try_wait()? {
+                bail!("the daemon of {} ended ({status})", self.node);
+            }
+            Ok(UnixStream::connect(&self.places.socket).ok())
+        });
+        // Also one that did not come up is kept: it must not be left running unseen.
+        *slot = Some(child);
+        ready.with_context(|| format!("its log ends with:\n{}", self.log_end())).map(drop)
+    }
+
+    /// Ends the daemon with SIGTERM and waits for it.
+    ///
+    /// # Errors
+    /// It did not run, or did not end in time.
+    pub fn stop(&self) -> Result<ExitStatus> {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Ends the daemon with SIGKILL.
+    ///
+    /// # Errors
+    /// It did not run.
+    pub fn kill(&self) -> Result<ExitStatus> {
+        self.end(Signal::SIGKILL)
+    }
+
+    /// Stops the daemon and starts it again.
+    ///
+    /// # Errors
+    /// As [`Daemon::stop`] and [`Daemon::start`].
+    pub fn restart(&self) -> Result<()> {
+        self.stop()?;
+        self.start()
+    }
+
+    /// The process ID, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
+    /// Its Unix socket.
+    pub fn socket(&self) -> &Path {
+        &self.places.socket
+    }
+
+    /// The folder of its journal.
+    pub fn state(&self) -> &Path {
+        &self.places.state
+    }
+
+    /// The folder where shims leave tombstones.
+    pub fn spool(&self) -> &Path {
+        &self.places.spool
+    }
+
+    /// Everything it has logged since the lab began.
+    ///
+    /// # Errors
+    /// It was never started.
+    pub fn log(&self) -> Result<String> {
+        fs::read_to_string(&self.places.log).with_context(|| format!("read {}", self.places.log.display()))
+    }
+
+    fn log_end(&self) -> String {
+        let log = self.log().unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    fn install(&self, product: &Product) -> Result<()> {
+        let Places { cni_bin, socket, spool, .. } = &self.places;
+        let program = Program::new(&product.agent).arg("install").arg("--bin-dir").arg(cni_bin);
+        let program = program.arg("--from").arg(&product.shims);
+        let program = program.arg("--socket").arg(socket).arg("--spool").arg(spool);
+        self.namespace.run(&program)?.success().with_context(|| format!("install the shims on {}", self.node))?;
+        Ok(())
+    }
+
+    fn command(&self, product: &Product, arguments: &[&str]) -> Result<Command> {
+        let Places { standalone, state, socket, spool, netns, log, cni_bin: _ } = &self.places;
+        let log = File::options().create(true).append(true).open(log).context("open the daemon's log")?;
+        let mut command = Command::new(&product.agent);
+        command.arg("run").args(["--node-name", &self.node, "--http-listen", "127.0.0.1:5711"]);
+        command.arg("--standalone").arg(standalone).arg("--state-dir").arg(state);
+        command.arg("--socket").arg(socket).arg("--spool").arg(spool).arg("--netns-folder").arg(netns);
+        command.args(arguments);
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("share the daemon's log")?).stderr(log);
+        Ok(command)
+    }
+
+    fn end(&self, signal: Signal) -> Result<ExitStatus> {
+        let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = slot.as_mut().with_context(|| format!("the daemon of {} does not run", self.node))?;
+        let process = Pid::from_raw(i32::try_from(child.id()).context("a process ID")?);
+        // Not waited for yet, so the ID is still its own.
+        kill(process, signal).with_context(|| format!("send {signal} to the daemon of {}", self.node))?;
+        let what = format!("the daemon of {} to end after {signal}", self.node);
+        let status = wait_for(&what, PATIENCE, || child.try_wait().context("wait for the daemon"))?;
+        *slot = None;
+        Ok(status)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.id().is_some() {
+            drop(self.kill());
+        }
+    }
+}
