@@ -18,15 +18,16 @@ use spiderpool_cni::types::{CniError, CniResult, Code};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns, Sandbox as Record};
 use spiderpool_core::node::event::{Event, Plumb, Reply};
-use spiderpool_core::plan::{Change, Extended, Inputs, Object, Plan, Refused, Side, changes, extend, undo, withdraw};
+use spiderpool_core::plan::{
+    Ask, Change, Extended, Inputs, Object, Plan, Refused, Side, changes, extend, undo, withdraw,
+};
 use spiderpool_core::world::Mode;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, RwLock};
 use tracing::{debug, warn};
 
+use crate::call::{Call, Ending, Failure};
 use crate::keeper::{Keeper, Stopped};
-use crate::net::NetError;
-use crate::server::call::Call;
-use crate::server::{Ending, Failure};
+use crate::net::{self, NetError, Outcome};
 use crate::view::View;
 
 use kernel::Kernel;
@@ -40,6 +41,19 @@ pub(crate) struct Coordinator {
     turns: Arc<Turns>,
     /// Shared by ADDs between their look at the host and their changes; held alone to take away.
     gate: Arc<RwLock<()>>,
+    leaving: Arc<Leaving>,
+}
+
+/// Host objects that sandboxes have given up while their records still say that they want them.
+#[derive(Default)]
+struct Leaving {
+    by_container: Mutex<HashMap<Arc<str>, BTreeSet<Object>>>,
+}
+
+/// Ends a sandbox's entry in [`Leaving`]: its record says so itself by now, or nothing was given up.
+struct Left {
+    leaving: Arc<Leaving>,
+    container: Arc<str>,
 }
 
 /// One turn a sandbox.
@@ -51,7 +65,7 @@ struct Turns {
 impl Coordinator {
     /// Stories over the state and the world; `proc` is where the host's procfs is mounted.
     pub(crate) fn new(keeper: Keeper, view: View, proc: PathBuf) -> Coordinator {
-        Coordinator { keeper, view, proc, turns: Arc::default(), gate: Arc::default() }
+        Coordinator { keeper, view, proc, turns: Arc::default(), gate: Arc::default(), leaving: Arc::default() }
     }
 
     /// ADD: look, plan, write the plan, change the kernel, tell the segment.
@@ -65,15 +79,17 @@ impl Coordinator {
         };
         let _turn = self.turns.take(&call.who.container).await;
         let record = self.record(call).await?;
+        let recorded = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
         let open = self.gate.read().await;
-        let mut kernel = Kernel::open(call.netns.clone(), &self.proc).await?.map_err(netns_error)?;
+        let ask = Ask::of_inputs(&recorded, &inputs);
+        let kernel = Kernel::open(call.netns.clone(), &self.proc, ask).await?.map_err(netns_error)?;
         let netns = kernel.identity().map_err(netns_error)?;
         // A record of another namespace is of a sandbox that is gone: what it wants of the host goes now.
         let known = record.as_ref().filter(|record| record.netns.is_same(&netns));
         let before = known.map(|record| record.plan.clone()).unwrap_or_default();
-        let recorded = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
-        kernel = kernel.look_for_inputs(&recorded, &inputs).await?.map_err(kernel_error)?;
-        kernel.seen.elsewhere = self.wanted_beside(&call.who.container, recorded.host_objects()).await?;
+        let mut kernel = kernel.look().await?.map_err(kernel_error)?;
+        let on_host = recorded.host_objects().into_iter().cloned().collect();
+        kernel.seen.elsewhere = self.wanted_beside(&call.who.container, on_host).await?;
         let Extended { plan, warnings } = extend(&before, &inputs, &kernel.seen).map_err(refusal)?;
         for warning in &warnings {
             warn!(container = %call.who.container, interface = inputs.interface, %warning, "Not all is as asked");
@@ -83,16 +99,15 @@ impl Coordinator {
         let (kernel, outcome) = kernel.apply(steps).await?;
         drop(open);
         if !outcome.failures.is_empty() {
-            let failures: Vec<String> = outcome.failures.iter().map(ToString::to_string).collect();
-            let left = self.take_back(call, kernel, outcome.applied).await?;
+            let (left, error) = self.take_back(call, kernel, outcome).await?;
             match known.filter(|record| record.parts.contains_key(&call.who)) {
                 Some(record) => self.write(call, &netns, record.plan.clone()).await?,
-                None => self.erase(call, before).await?,
+                None => self.erase(call.who.clone(), before).await?,
             }
-            let error = CniError::new(Code::Io, format!("the kernel refused: {}", failures.join("; ")));
-            return Err(if left.is_empty() { error } else { error.with_details(left) }.into());
+            drop(left);
+            return Err(error.into());
         }
-        kernel.announce(&plan, &inputs.interface).await?;
+        kernel.announce(&plan, &inputs.interface);
         Ok(answer(previous, &plan, &inputs.interface).render(call.config.cni_version))
     }
 
@@ -113,8 +128,9 @@ impl Coordinator {
         } else {
             withdraw(&record.plan, &call.who.interface)
         };
-        self.retire(&record, &after, &call.who.container).await?;
-        self.erase(call, after).await?;
+        let left = self.retire(&record, &after, &call.who.container).await?;
+        self.erase(call.who.clone(), after).await?;
+        drop(left);
         Ok(String::new())
     }
 
@@ -129,12 +145,13 @@ impl Coordinator {
             let msg = format!("nothing is planned for {} of container {}", call.who.interface, call.who.container);
             return Err(CniError::new(Code::UnknownContainer, msg).into());
         };
-        let kernel = Kernel::open(call.netns.clone(), &self.proc).await?.map_err(netns_error)?;
+        let ask = Ask::of_plan(&record.plan);
+        let kernel = Kernel::open(call.netns.clone(), &self.proc, ask).await?.map_err(netns_error)?;
         if !kernel.identity().map_err(netns_error)?.is_same(&record.netns) {
             let msg = format!("CNI_NETNS is not the namespace {} that was planned for", record.netns.path);
             return Err(CniError::new(Code::Difference, msg).into());
         }
-        let kernel = kernel.look_for_plan(&record.plan).await?.map_err(kernel_error)?;
+        let kernel = kernel.look().await?.map_err(kernel_error)?;
         let differences: Vec<String> =
             changes(&record.plan, &record.plan, &kernel.seen).iter().map(Change::difference).collect();
         if differences.is_empty() {
@@ -143,7 +160,7 @@ impl Coordinator {
         Err(CniError::new(Code::Difference, differences.join("; ")).into())
     }
 
-    /// Takes back what a sandbox wants of the host. Its namespace is gone; the caller erases the record.
+    /// Takes back what a sandbox wants of the host, and erases its record. Its namespace is gone.
     ///
     /// # Errors
     /// The daemon is stopping.
@@ -152,14 +169,19 @@ impl Coordinator {
         let key = Arc::clone(container);
         let record = self.keeper.read(move |node, _| node.attachments().sandboxes().get(&key).cloned()).await?;
         let Some(record) = record.filter(|record| record.netns.is_same(netns)) else { return Ok(()) };
-        match self.retire(&record, &Plan::default(), container).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Stopped(stopped)) => Err(stopped),
+        let left = match self.retire(&record, &Plan::default(), container).await {
+            Ok(left) => Some(left),
+            Err(Failure::Stopped(stopped)) => return Err(stopped),
             Err(Failure::Cni(error)) => {
                 warn!(%container, %error, "The host's side of a sandbox that is gone stays behind");
-                Ok(())
+                None
             }
+        };
+        for who in record.parts.into_keys() {
+            self.erase(who, Plan::default()).await?;
         }
+        drop(left);
+        Ok(())
     }
 
     /// What the story plans from; none: the settings say that nothing is to be done.
@@ -189,19 +211,31 @@ impl Coordinator {
     async fn wanted_beside(
         &self,
         container: &Arc<str>,
-        objects: BTreeSet<&Object>,
+        objects: BTreeSet<Object>,
     ) -> Result<BTreeSet<Object>, Stopped> {
-        let container = Arc::clone(container);
-        let objects: BTreeSet<Object> = objects.into_iter().cloned().collect();
         if objects.is_empty() {
             return Ok(objects);
         }
+        let container = Arc::clone(container);
+        let leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move |node: &Node| {
-            let others = node.attachments().sandboxes().iter().filter(|(other, _)| **other != container);
-            let wanted = others.flat_map(|(_, sandbox)| sandbox.plan.want.iter().map(|(_, object)| object));
-            wanted.filter(|object| objects.contains(object)).cloned().collect()
+            let mut wanted = BTreeSet::new();
+            for (other, sandbox) in node.attachments().sandboxes().iter().filter(|(other, _)| **other != container) {
+                let given_up = leaving.get(other);
+                let still = |object: &&Object| given_up.is_none_or(|objects| !objects.contains(*object));
+                let host = sandbox.plan.want.iter().map(|(_, object)| object);
+                wanted.extend(host.filter(|object| objects.contains(*object)).filter(still).cloned());
+            }
+            wanted
         };
         self.keeper.read(move |node, _| look(node)).await
+    }
+
+    /// Says that a sandbox gives up host objects, until what is returned is dropped. The gate is closed.
+    fn leave(&self, container: &Arc<str>, objects: BTreeSet<Object>) -> Left {
+        let mut leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.insert(Arc::clone(container), objects);
+        Left { leaving: Arc::clone(&self.leaving), container: Arc::clone(container) }
     }
 
     /// Makes a plan durable.
@@ -214,30 +248,43 @@ impl Coordinator {
         }
     }
 
-    /// Erases the caller's part; `plan` is what stays.
-    async fn erase(&self, call: &Call, plan: Plan) -> Result<(), Stopped> {
-        let who = call.who.clone();
+    /// Erases an attachment's part; `plan` is what stays.
+    async fn erase(&self, who: Attachment, plan: Plan) -> Result<(), Stopped> {
         self.keeper.call(|ticket| Event::Unplumbed { ticket, who, plan }).await.map(drop)
     }
 
-    /// Undoes what a failed ADD did, but for what others want by now. Says what could not be undone.
-    async fn take_back(&self, call: &Call, kernel: Kernel, applied: Vec<Change>) -> Result<String, Failure> {
+    /// Undoes what a failed ADD did, but for what others want by now. The error says what failed, and what could not
+    /// be undone.
+    async fn take_back(&self, call: &Call, kernel: Kernel, outcome: Outcome) -> Result<(Left, CniError), Failure> {
+        let Outcome { applied, failures } = outcome;
+        let container = &call.who.container;
         let _alone = self.gate.write().await;
-        let host = applied.iter().map(Change::object).filter(|object| object.side() == Side::Host);
-        let shared = self.wanted_beside(&call.who.container, host.collect()).await?;
+        let made = applied.iter().filter(|change| change.side() == Side::Host).map(|change| change.object().clone());
+        let made: BTreeSet<Object> = made.collect();
+        let shared = self.wanted_beside(container, made.clone()).await?;
+        let left = self.leave(container, made);
         let kept = |step: &Change| matches!(step, Change::Remove { object, .. } if shared.contains(object));
         let steps = undo(&applied).into_iter().filter(|step| !kept(step)).collect();
         let (_, outcome) = kernel.apply_all(steps).await?;
-        let left: Vec<String> = outcome.failures.iter().map(|failure| format!("could not undo: {failure}")).collect();
-        Ok(left.join("; "))
+        let text =
+            |failures: Vec<net::Failure>| failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let error = CniError::new(Code::Io, format!("the kernel refused: {}", text(failures)));
+        if outcome.failures.is_empty() {
+            return Ok((left, error));
+        }
+        Ok((left, error.with_details(format!("could not undo: {}", text(outcome.failures)))))
     }
 
     /// Changes the kernel from a record to what stays of it, as far as things are still there.
-    async fn retire(&self, record: &Record, after: &Plan, container: &Arc<str>) -> Result<(), Failure> {
-        let kernel = Kernel::open_if_there(&record.netns, &self.proc).await?.map_err(kernel_error)?;
-        let mut kernel = kernel.look_for_plan(&record.plan).await?.map_err(kernel_error)?;
+    async fn retire(&self, record: &Record, after: &Plan, container: &Arc<str>) -> Result<Left, Failure> {
+        let ask = Ask::of_plan(&record.plan);
+        let kernel = Kernel::open_if_there(&record.netns, &self.proc, ask).await?.map_err(kernel_error)?;
+        let mut kernel = kernel.look().await?.map_err(kernel_error)?;
         let _alone = self.gate.write().await;
-        kernel.seen.elsewhere = self.wanted_beside(container, record.plan.host_objects()).await?;
+        let (wanted, still) = (record.plan.host_objects(), after.host_objects());
+        let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
+        kernel.seen.elsewhere = self.wanted_beside(container, given_up.clone()).await?;
+        let left = self.leave(container, given_up);
         let steps = changes(&record.plan, after, &kernel.seen);
         let (_, outcome) = kernel.apply_all(steps).await?;
         for failure in &outcome.failures {
@@ -245,7 +292,14 @@ impl Coordinator {
             warn!(%container, %failure, "Something planned for a sandbox could not be taken back");
         }
         debug!(%container, applied = outcome.applied.len(), "Took back what was planned");
-        Ok(())
+        Ok(left)
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let mut leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.remove(&self.container);
     }
 }
 

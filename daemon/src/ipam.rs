@@ -12,11 +12,10 @@ use spiderpool_core::node::event::{Add, Event, Refused, Reply};
 use spiderpool_core::select::{Refusals, Request, Want, select};
 use tokio_util::sync::CancellationToken;
 
+use crate::call::{Call, Ending, Failure};
 use crate::clock;
 use crate::keeper::Keeper;
 use crate::net::namespace;
-use crate::server::call::Call;
-use crate::server::{Ending, Failure};
 use crate::view::View;
 
 /// What the stories need.

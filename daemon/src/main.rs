@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod call;
 mod clock;
 mod config;
 mod coordinator;

@@ -1,9 +1,9 @@
 //! The kernel's side of the coordinator: what is there, what changes, who hears of it.
 //!
-//! [`Sandbox::open`] enters a Pod's namespace once, on a thread that ends, and comes back with a netlink socket that
-//! was made inside; everything after works on sockets from outside. [`observe`] is a few dumps, [`apply`] one burst of
-//! requests a namespace. Everything here blocks for as long as the kernel takes and no longer than [`PATIENCE`] a
-//! request: call it from `spawn_blocking`.
+//! [`Sandbox::open`] enters a Pod's namespace once, on a thread that ends, and comes back with a netlink socket and
+//! kernel settings that were opened inside; everything after works on those from outside. [`observe`] is a few dumps,
+//! [`apply`] one burst of requests a namespace and kind of step. Everything here blocks for as long as the kernel takes
+//! and no longer than [`PATIENCE`] an answer: call it from `spawn_blocking`.
 
 mod announce;
 mod answer;
@@ -21,9 +21,11 @@ use std::time::Duration;
 use namespace::{Namespace, own_cookie};
 use netlink_packet_core::DecodeError;
 use spiderpool_core::node::attachment::Netns;
+use spiderpool_core::plan::Ask;
+use sysctl::Sysctls;
 
 pub(crate) use announce::announce;
-pub(crate) use apply::{Outcome, apply, apply_all};
+pub(crate) use apply::{Failure, Outcome, apply, apply_all};
 pub(crate) use netlink::Connection;
 pub(crate) use observe::observe;
 
@@ -72,22 +74,26 @@ impl NetError {
 pub(crate) struct Sandbox {
     namespace: Namespace,
     netlink: Connection,
+    sysctls: Sysctls,
     cookie: u64,
 }
 
 impl Sandbox {
-    /// The namespace at a path.
+    /// The namespace at a path, with those kernel settings open that `ask` names. `proc` is where procfs is mounted.
     ///
     /// # Errors
     /// [`NetError::is_gone`] when there is none; the node's own namespace is refused.
-    pub(crate) fn open(path: &Path) -> Result<Sandbox, NetError> {
+    pub(crate) fn open(path: &Path, proc: &Path, ask: &Ask) -> Result<Sandbox, NetError> {
         let namespace = Namespace::open(path)?;
-        let inside = || -> Result<(u64, Connection), NetError> { Ok((own_cookie()?, Connection::open()?)) };
-        let (cookie, netlink) = namespace.enter(inside)??;
+        let (proc, keys) = (proc.to_owned(), ask.sysctls.clone());
+        let inside = move || -> Result<(u64, Connection, Sysctls), NetError> {
+            Ok((own_cookie()?, Connection::open()?, Sysctls::open(&proc, &keys)?))
+        };
+        let (cookie, netlink, sysctls) = namespace.enter(inside)??;
         if cookie == own_cookie()? {
             return Err(NetError::OwnNamespace(path.display().to_string()));
         }
-        Ok(Sandbox { namespace, netlink, cookie })
+        Ok(Sandbox { namespace, netlink, sysctls, cookie })
     }
 
     /// What identifies the namespace.

@@ -29,6 +29,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::call::Rules;
 use crate::clock;
 use crate::config::{LogFormat, RunArgs};
 use crate::coordinator::Coordinator;
@@ -38,7 +39,6 @@ use crate::ipam::Ipam;
 use crate::journal::SledJournal;
 use crate::keeper::{Keeper, Outlets};
 use crate::metrics::{JournalMetrics, Metrics};
-use crate::server::call::Rules;
 use crate::server::inspect::Inspector;
 use crate::server::{Rooms, Server, peer};
 use crate::spool::Spool;
@@ -175,7 +175,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
     let server =
         Server::new(Rooms { rules, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
-    spool.drain(&server).await;
+    server.drain().await;
     settler.round().await?;
     let settling = tokio::spawn(settler.run(errands));
     let draining = tokio::spawn(drain_now_and_then(spool, server.clone()));
@@ -247,7 +247,7 @@ async fn drain_now_and_then(spool: Spool, server: Server) {
     loop {
         tokio::time::sleep(SPOOL_PAUSE).await;
         if !spool.is_empty() {
-            spool.drain(&server).await;
+            server.drain().await;
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 
+use crate::call::{Call, Ending, Failure, Rules, Verb};
 use crate::clock;
 use crate::coordinator::Coordinator;
 use crate::evidence::settle::Settler;
@@ -26,11 +27,8 @@ use crate::keeper::Stopped;
 use crate::metrics::Metrics;
 use crate::spool::Spool;
 
-pub(crate) mod call;
 pub(crate) mod inspect;
 pub(crate) mod peer;
-
-use call::{Call, Rules, Verb};
 
 /// Everything a call may need.
 #[derive(Clone)]
@@ -55,20 +53,6 @@ pub(crate) struct Rooms {
     pub metrics: Arc<Metrics>,
 }
 
-/// How a story can end badly.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    /// With an error for the runtime.
-    #[error(transparent)]
-    Cni(#[from] CniError),
-    /// With the daemon.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-/// What a story ends with: the text to print, empty where a verb prints nothing.
-pub(crate) type Ending = Result<String, Failure>;
-
 impl Server {
     /// A server over its rooms.
     pub(crate) fn new(rooms: Rooms) -> Server {
@@ -84,6 +68,11 @@ impl Server {
         }
     }
 
+    /// Carries out what waits in the spool.
+    pub(crate) async fn drain(&self) {
+        self.rooms.spool.drain(|request| self.del(request)).await;
+    }
+
     /// Waits until every story has ended, also those whose caller is gone. No new one may begin.
     pub(crate) async fn finish(&self) {
         self.stories.close();
@@ -94,7 +83,13 @@ impl Server {
         let token = CancellationToken::new();
         let dropped = token.clone().drop_guard();
         let server = self.clone();
-        let story = self.stories.spawn(async move { server.story(verb, request, token).await });
+        let story = self.stories.spawn(async move {
+            // A DEL that a program could not deliver comes before the ADD that follows it.
+            if verb == Verb::Add && !server.rooms.spool.is_empty() {
+                server.drain().await;
+            }
+            server.story(verb, request, token).await
+        });
         let (version, ending) =
             story.await.map_err(|panic| Status::internal(format!("a story ended early: {panic}")))?;
         drop(dropped.disarm());
@@ -122,11 +117,7 @@ impl Server {
     }
 
     async fn tell(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
-        let Rooms { ipam, coordinator, settler, spool, .. } = self.rooms.as_ref();
-        if call.verb == Verb::Add && !spool.is_empty() {
-            // Boxed, since a tombstone is told by this same function.
-            Box::pin(spool.drain(self)).await;
-        }
+        let Rooms { ipam, coordinator, settler, .. } = self.rooms.as_ref();
         match (call.plugin, call.verb) {
             (Plugin::Ipam, Verb::Add) => ipam.add(call, cancelled).await,
             (Plugin::Ipam, Verb::Del) => ipam.del(call).await,

@@ -1,15 +1,17 @@
 //! Drains the tombstones that the CNI programs left while the daemon was away: before it serves, whenever a new one
 //! appears, and those of an attachment before its ADD (DEL always ends).
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spiderpool_cni::spool;
+use spiderpool_cni::types::{CniError, Code};
 use spiderpool_proto::node::CniRequest;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use crate::server::Server;
+use crate::keeper::Stopped;
 
 /// The spool's reader.
 #[derive(Clone)]
@@ -25,8 +27,11 @@ impl Spool {
         Spool { folder, turn: Arc::default() }
     }
 
-    /// Carries out every tombstone. What is junk is set aside once, under a name that is not read again.
-    pub(crate) async fn drain(&self, server: &Server) {
+    /// Carries out every tombstone by `del`. What is junk is set aside once, under a name that is not read again.
+    pub(crate) async fn drain<D>(&self, del: impl Fn(CniRequest) -> D)
+    where
+        D: Future<Output = Result<Result<(), CniError>, Stopped>>,
+    {
         let _turn = self.turn.lock().await;
         let entries = match spool::read(&self.folder) {
             Ok(entries) => entries,
@@ -36,7 +41,7 @@ impl Spool {
         for spool::Entry { path, request } in entries {
             match request {
                 Ok(request) => {
-                    if self.carry_out(server, request).await {
+                    if is_settled(del(request).await) {
                         done += 1;
                         if let Err(error) = spool::remove(&path) {
                             warn!(%error, "Cannot remove a tombstone");
@@ -54,24 +59,29 @@ impl Spool {
         }
     }
 
-    /// True: it is done and can go. False: the daemon is stopping.
-    async fn carry_out(&self, server: &Server, request: CniRequest) -> bool {
-        match server.del(request).await {
-            Ok(Ok(())) => true,
-            // A request that no daemon can read stays unreadable: keeping it would block nobody and help nobody.
-            Ok(Err(error)) => {
-                warn!(%error, "A tombstone cannot be carried out, it is dropped");
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
     /// Whether there is anything to drain: cheap enough to ask before every ADD.
     pub(crate) fn is_empty(&self) -> bool {
         std::fs::read_dir(&self.folder).map_or(true, |mut files| {
             !files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "tombstone")))
         })
+    }
+}
+
+/// Whether a tombstone can go.
+fn is_settled(ending: Result<Result<(), CniError>, Stopped>) -> bool {
+    match ending {
+        Ok(Ok(())) => true,
+        // The disk or the kernel may be better later.
+        Ok(Err(error)) if error.code == Code::Io => {
+            warn!(%error, "A tombstone cannot be carried out now, it stays");
+            false
+        }
+        // A request that this daemon refuses it will refuse again.
+        Ok(Err(error)) => {
+            warn!(%error, "A tombstone cannot be carried out, it is dropped");
+            true
+        }
+        Err(Stopped) => false,
     }
 }
 

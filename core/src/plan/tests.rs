@@ -403,12 +403,10 @@ fn check_names_every_object_that_was_removed_by_hand() {
     for object in plan.wanted() {
         let mut tampered = seen.clone();
         match object {
-            Object::Sysctl(sysctl) => tampered.pod.sysctls.insert(sysctl.key.clone(), "2".into()).map(|_| ()),
-            Object::Link(_) => {
-                tampered.pod.links.iter_mut().find(|link| link.name == "net1").map(|link| link.up = false)
-            }
-            _ => Some(kernel::apply(&mut tampered, &[Change::Remove { object: object.clone(), place: Place::Last }])),
-        };
+            Object::Sysctl(sysctl) => drop(tampered.pod.sysctls.insert(sysctl.key.clone(), "2".into())),
+            Object::Link(_) => tampered.pod.links.iter_mut().for_each(|link| link.up &= link.name != "net1"),
+            _ => kernel::apply(&mut tampered, &[Change::Remove { object: object.clone(), place: Place::Last }]),
+        }
         let differences = changes(&plan, &plan, &tampered);
         assert_eq!(differences.len(), 1, "{object}: {differences:?}");
         assert!(differences[0].difference().contains(&object.to_string()), "{}", differences[0].difference());

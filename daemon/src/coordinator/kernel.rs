@@ -1,10 +1,11 @@
 //! Both namespaces of one story, and the threads on which the kernel is waited for.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use spiderpool_cni::types::{CniError, Code};
 use spiderpool_core::node::attachment::Netns;
-use spiderpool_core::plan::{Ask, Change, Inputs, Observation, Plan};
+use spiderpool_core::plan::{Ask, Change, Observation, Plan};
 use tracing::{debug, warn};
 
 use crate::net::{self, Connection, NetError, Outcome, Sandbox};
@@ -22,7 +23,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 pub(super) struct Kernel {
     sandbox: Option<Sandbox>,
     host: Connection,
-    proc: PathBuf,
+    ask: Ask,
     /// What was seen last.
     pub(super) seen: Observation,
 }
@@ -30,29 +31,29 @@ pub(super) struct Kernel {
 type Looked = Result<Result<Kernel, NetError>, CniError>;
 
 impl Kernel {
-    /// The host and the sandbox whose namespace is at a path.
-    pub(super) async fn open(netns: PathBuf, proc: &Path) -> Looked {
+    /// The host and the sandbox whose namespace is at a path, ready to be looked at.
+    pub(super) async fn open(netns: PathBuf, proc: &Path, ask: Ask) -> Looked {
         let proc = proc.to_owned();
         blocking(move || {
-            let sandbox = Some(Sandbox::open(&netns)?);
-            Ok(Kernel { sandbox, host: Connection::open()?, proc, seen: Observation::default() })
+            let sandbox = Some(Sandbox::open(&netns, &proc, &ask)?);
+            Ok(Kernel { sandbox, host: Connection::open()?, ask, seen: Observation::default() })
         })
         .await
     }
 
     /// The host, and the sandbox if its path still leads to that very namespace.
-    pub(super) async fn open_if_there(netns: &Netns, proc: &Path) -> Looked {
+    pub(super) async fn open_if_there(netns: &Netns, proc: &Path, ask: Ask) -> Looked {
         let (netns, proc) = (netns.clone(), proc.to_owned());
         blocking(move || {
-            let found = Sandbox::open(Path::new(&netns.path)).and_then(|found| Ok((found.identity()?, found)));
-            let sandbox = match found {
+            let opened = Sandbox::open(Path::new(&netns.path), &proc, &ask);
+            let sandbox = match opened.and_then(|opened| Ok((opened.identity()?, opened))) {
                 Ok((identity, sandbox)) => Some(sandbox).filter(|_| identity.is_same(&netns)),
                 Err(error) => {
                     debug!(netns = netns.path, %error, "The sandbox's namespace is not to be had");
                     None
                 }
             };
-            Ok(Kernel { sandbox, host: Connection::open()?, proc, seen: Observation::default() })
+            Ok(Kernel { sandbox, host: Connection::open()?, ask, seen: Observation::default() })
         })
         .await
     }
@@ -65,19 +66,10 @@ impl Kernel {
         }
     }
 
-    /// Looks for what an ADD needs to know.
-    pub(super) async fn look_for_inputs(self, before: &Plan, inputs: &Inputs) -> Looked {
-        self.look(Ask::of_inputs(before, inputs)).await
-    }
-
-    /// Looks for what a recorded plan wants.
-    pub(super) async fn look_for_plan(self, plan: &Plan) -> Looked {
-        self.look(Ask::of_plan(plan)).await
-    }
-
-    async fn look(mut self, ask: Ask) -> Looked {
+    /// Looks at what was asked.
+    pub(super) async fn look(mut self) -> Looked {
         blocking(move || {
-            self.seen = net::observe(&ask, self.sandbox.as_mut(), &mut self.host, &self.proc)?;
+            self.seen = net::observe(&self.ask, self.sandbox.as_mut(), &mut self.host)?;
             Ok(self)
         })
         .await
@@ -86,7 +78,7 @@ impl Kernel {
     /// Makes changes until one is refused; see [`net::apply`].
     pub(super) async fn apply(mut self, steps: Vec<Change>) -> Result<(Kernel, Outcome), CniError> {
         blocking(move || {
-            let outcome = net::apply(&steps, &self.seen, self.sandbox.as_mut(), &mut self.host, &self.proc);
+            let outcome = net::apply(&steps, &self.seen, self.sandbox.as_mut(), &mut self.host);
             (self, outcome)
         })
         .await
@@ -98,22 +90,23 @@ impl Kernel {
             return Ok((self, Outcome::default()));
         }
         blocking(move || {
-            let outcome = net::apply_all(&steps, &self.seen, self.sandbox.as_mut(), &mut self.host, &self.proc);
+            let outcome = net::apply_all(&steps, &self.seen, self.sandbox.as_mut(), &mut self.host);
             (self, outcome)
         })
         .await
     }
 
-    /// Tells the interface's segment where its addresses are. A segment that cannot be told learns by itself.
-    pub(super) async fn announce(self, plan: &Plan, interface: &str) -> Result<(), CniError> {
-        let addresses: Vec<_> = plan.addresses(interface).collect();
+    /// Tells the interface's segment where its addresses are. Nobody waits for it: a segment that is not told learns
+    /// by itself.
+    pub(super) fn announce(self, plan: &Plan, interface: &str) {
+        let addresses: Vec<IpAddr> = plan.addresses(interface).collect();
         let planned = plan.attached(interface).and_then(|attached| attached.mac);
-        let Some(link) = self.seen.pod.link(interface).cloned() else { return Ok(()) };
-        let (Some(mac), Some(sandbox)) = (planned.or(link.mac), self.sandbox) else { return Ok(()) };
-        let told = blocking(move || net::announce(&sandbox, link.index, mac, &addresses)).await?;
-        if let Err(error) = told {
-            warn!(interface, %error, "The interface's addresses were not announced");
-        }
-        Ok(())
+        let Some(link) = self.seen.pod.link(interface).cloned() else { return };
+        let (Some(mac), Some(sandbox)) = (planned.or(link.mac), self.sandbox) else { return };
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = net::announce(&sandbox, link.index, mac, &addresses) {
+                warn!(interface = link.name, %error, "The interface's addresses were not announced");
+            }
+        });
     }
 }

@@ -3,7 +3,7 @@
 use spiderpool_cni::types::{CniError, Code, CoordinatorConfiguration, Mode as ConfiguredMode};
 use spiderpool_core::world::{self, Mode, Route, RpFilter, Settings, World};
 
-use crate::server::call::Call;
+use crate::call::Call;
 
 /// The settings for a call, and the network's own keys.
 ///

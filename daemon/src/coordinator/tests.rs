@@ -14,13 +14,13 @@ use spiderpool_core::world::{Coordinator as ClusterCoordinator, PodId, Settings,
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::call::Verb;
 use crate::clock;
 use crate::journal::SledJournal;
 use crate::keeper::Outlets;
 use crate::metrics::Metrics;
 use crate::net::lab::{Lab, ip, path};
 use crate::net::namespace;
-use crate::server::call::Verb;
 
 /// A daemon's coordinator on the lab's node.
 struct Daemon {
@@ -273,4 +273,26 @@ fn an_add_that_began_before_its_del_is_refused() {
         assert_eq!(error(daemon.coordinator.add(&add).await).code, Code::TryAgain);
     });
     assert_eq!(lab.state(), before);
+}
+
+/// A sandbox whose record is not erased yet wants the host's rule no more.
+#[test]
+fn plans_that_go_at_once_leave_no_rule_behind() {
+    let lab = Lab::new();
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let call = |container, verb| call_for(verb, container, path(&lab.pod), json!({}));
+        for container in ["c1", "c2"] {
+            daemon.coordinator.add(&call(container, Verb::Add)).await.unwrap();
+        }
+        let first = call("c1", Verb::Del);
+        let record = daemon.coordinator.record(&first).await.unwrap().unwrap();
+        let left = daemon.coordinator.retire(&record, &Plan::default(), &first.who.container).await.unwrap();
+        daemon.coordinator.del(&call("c2", Verb::Del)).await.unwrap();
+        assert_eq!(ip(&["-n", &lab.node, "rule", "show", "priority", "1000"]), "");
+        drop(left);
+        daemon.coordinator.del(&first).await.unwrap();
+        assert_eq!(daemon.plans().await, 0);
+    });
+    assert_eq!(lines(&lab.state()), lines(&before));
 }

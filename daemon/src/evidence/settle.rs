@@ -17,11 +17,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::call::{Call, Ending};
 use crate::coordinator::Coordinator;
 use crate::evidence::{Seen, Survey};
 use crate::keeper::{Keeper, Stopped};
-use crate::server::Ending;
-use crate::server::call::Call;
 
 /// How often every sandbox is held against the kernel.
 const ROUND: Duration = Duration::from_secs(60);

@@ -1,13 +1,12 @@
 //! Changes, made.
 
 use std::io;
-use std::path::Path;
 
 use nix::errno::Errno;
 use spiderpool_core::plan::{Change, Object, Observation, Side};
 
 use super::netlink::{errno, is_absent};
-use super::{Connection, NetError, Sandbox, request, sysctl};
+use super::{Connection, NetError, Sandbox, request};
 
 /// One change that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +34,8 @@ pub(crate) fn apply(
     seen: &Observation,
     sandbox: Option<&mut Sandbox>,
     host: &mut Connection,
-    proc: &Path,
 ) -> Outcome {
-    let mut work = Work { seen, sandbox, host, proc, outcome: Outcome::default() };
+    let mut work = Work { seen, sandbox, host, outcome: Outcome::default() };
     for side in [Side::Pod, Side::Host] {
         let own: Vec<&Change> = changes.iter().filter(|change| change.side() == side).collect();
         let removes = |change: &Change| matches!(change, Change::Remove { .. });
@@ -57,9 +55,8 @@ pub(crate) fn apply_all(
     seen: &Observation,
     sandbox: Option<&mut Sandbox>,
     host: &mut Connection,
-    proc: &Path,
 ) -> Outcome {
-    let mut work = Work { seen, sandbox, host, proc, outcome: Outcome::default() };
+    let mut work = Work { seen, sandbox, host, outcome: Outcome::default() };
     for side in [Side::Pod, Side::Host] {
         let own: Vec<&Change> = changes.iter().filter(|change| change.side() == side).collect();
         work.make(&own, side);
@@ -71,7 +68,6 @@ struct Work<'a> {
     seen: &'a Observation,
     sandbox: Option<&'a mut Sandbox>,
     host: &'a mut Connection,
-    proc: &'a Path,
     outcome: Outcome,
 }
 
@@ -109,21 +105,16 @@ impl Work<'_> {
     }
 
     fn write(&mut self, changes: &[&Change]) {
-        let Some(sandbox) = self.sandbox.as_deref() else { return };
-        let wanted: Vec<(&Change, (&str, &str))> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Add { object: Object::Sysctl(to), .. } | Change::Replace { to: Object::Sysctl(to), .. } => {
-                    Some((*change, (to.key.as_str(), to.value.as_str())))
-                }
-                _ => None,
-            })
-            .collect();
-        let settings: Vec<(&str, &str)> = wanted.iter().map(|(_, setting)| *setting).collect();
-        let changes: Vec<&Change> = wanted.iter().map(|(change, _)| *change).collect();
-        match sysctl::write(&sandbox.namespace, self.proc, &settings) {
-            Ok(answers) => changes.into_iter().zip(answers).for_each(|(change, answer)| self.judge(change, answer)),
-            Err(error) => self.lost(&changes, &error),
+        for change in changes {
+            let (Change::Add { object: Object::Sysctl(to), .. } | Change::Replace { to: Object::Sysctl(to), .. }) =
+                change
+            else {
+                continue;
+            };
+            if let Some(sandbox) = self.sandbox.as_deref() {
+                let answer = sandbox.sysctls.write(&to.key, &to.value);
+                self.judge(change, answer);
+            }
         }
     }
 

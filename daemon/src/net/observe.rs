@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use spiderpool_core::address::Family;
 use spiderpool_core::plan::{Ask, Observation, Seen, SeenAddress, SeenLink, Side};
 
 use super::answer::{self, Names};
-use super::{Connection, NetError, Sandbox, request, sysctl};
+use super::{Connection, NetError, Sandbox, request};
 
-/// Both namespaces; without a sandbox the Pod's is empty. `proc` is where procfs is mounted.
+/// Both namespaces; without a sandbox the Pod's is empty.
 ///
 /// # Errors
 /// The kernel refused.
@@ -19,13 +18,9 @@ pub(crate) fn observe(
     ask: &Ask,
     sandbox: Option<&mut Sandbox>,
     host: &mut Connection,
-    proc: &Path,
 ) -> Result<Observation, NetError> {
     let pod = match sandbox {
-        Some(sandbox) => {
-            let sysctls = sysctl::read(&sandbox.namespace, proc, &ask.sysctls)?;
-            Seen { sysctls, ..whole(&mut sandbox.netlink)? }
-        }
+        Some(sandbox) => Seen { sysctls: sandbox.sysctls.read(), ..whole(&mut sandbox.netlink)? },
         None => Seen::default(),
     };
     let mut preferred_sources = Vec::new();

@@ -7,7 +7,11 @@ use super::lab::{Lab, ip, path};
 use super::*;
 
 fn sandbox(lab: &Lab) -> Sandbox {
-    Sandbox::open(&path(&lab.pod)).unwrap()
+    Sandbox::open(&path(&lab.pod), Path::new("/proc"), &Ask::of_inputs(&Plan::default(), &inputs())).unwrap()
+}
+
+fn open(path: &Path) -> Result<Sandbox, NetError> {
+    Sandbox::open(path, Path::new("/proc"), &Ask::default())
 }
 
 fn host(lab: &Lab) -> Connection {
@@ -25,7 +29,7 @@ fn inputs() -> Inputs {
 }
 
 fn look(ask: &Ask, sandbox: &mut Sandbox, host: &mut Connection) -> Observation {
-    observe(ask, Some(sandbox), host, Path::new("/proc")).unwrap()
+    observe(ask, Some(sandbox), host).unwrap()
 }
 
 fn add(inputs: &Inputs, sandbox: &mut Sandbox, host: &mut Connection) -> (Plan, Vec<Change>, Observation) {
@@ -33,7 +37,7 @@ fn add(inputs: &Inputs, sandbox: &mut Sandbox, host: &mut Connection) -> (Plan, 
     let seen = look(&ask, sandbox, host);
     let plan = extend(&Plan::default(), inputs, &seen).unwrap().plan;
     let steps = changes(&Plan::default(), &plan, &seen);
-    let outcome = apply(&steps, &seen, Some(sandbox), host, Path::new("/proc"));
+    let outcome = apply(&steps, &seen, Some(sandbox), host);
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     (plan, outcome.applied, seen)
 }
@@ -80,7 +84,7 @@ fn an_add_gives_the_tables_of_the_contract_and_a_del_takes_them_back() {
     assert_eq!(changes(&plan, &plan, &look(&ask, &mut sandbox, &mut host)), [], "CHECK");
     let after = withdraw(&plan, "net1");
     let seen = look(&ask, &mut sandbox, &mut host);
-    let outcome = apply_all(&changes(&plan, &after, &seen), &seen, Some(&mut sandbox), &mut host, Path::new("/proc"));
+    let outcome = apply_all(&changes(&plan, &after, &seen), &seen, Some(&mut sandbox), &mut host);
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -101,7 +105,7 @@ fn undo_leaves_nothing_behind() {
         inputs.settings.pod_default_route_nic = nic;
         let (_, applied, seen) = add(&inputs, &mut sandbox, &mut host);
         assert_ne!(lab.state(), before);
-        let outcome = apply_all(&undo(&applied), &seen, Some(&mut sandbox), &mut host, Path::new("/proc"));
+        let outcome = apply_all(&undo(&applied), &seen, Some(&mut sandbox), &mut host);
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
         assert_eq!(lab.state(), before, "in order, too");
     }
@@ -126,11 +130,11 @@ fn a_refused_change_is_named_and_stops_those_that_take_away() {
             route.gateway = Some("192.0.2.1".parse().unwrap());
         }
     }
-    let outcome = apply(&steps, &seen, Some(&mut sandbox), &mut host, Path::new("/proc"));
+    let outcome = apply(&steps, &seen, Some(&mut sandbox), &mut host);
     let text = outcome.failures[0].to_string();
     assert!(text.contains("add pod route table") && text.contains("192.0.2.1") && text.contains("gateway"), "{text}");
     assert!(lab.pod("route").contains(&"default via 10.6.0.1 dev net1".to_owned()), "nothing was taken away");
-    let back = apply_all(&undo(&outcome.applied), &seen, Some(&mut sandbox), &mut host, Path::new("/proc"));
+    let back = apply_all(&undo(&outcome.applied), &seen, Some(&mut sandbox), &mut host);
     assert!(back.failures.is_empty(), "{:?}", back.failures);
     assert_eq!(lab.state(), before);
 }
@@ -142,7 +146,7 @@ fn what_is_there_already_is_no_failure() {
     let (plan, _, seen) = add(&inputs(), &mut sandbox, &mut host);
     let steps: Vec<Change> =
         plan.wanted().into_iter().map(|object| Change::Add { object: object.clone(), place: Place::First }).collect();
-    let outcome = apply(&steps, &seen, Some(&mut sandbox), &mut host, Path::new("/proc"));
+    let outcome = apply(&steps, &seen, Some(&mut sandbox), &mut host);
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     let gone: Vec<Change> = plan
         .unwanted()
@@ -150,7 +154,7 @@ fn what_is_there_already_is_no_failure() {
         .map(|object| Change::Remove { object: object.clone(), place: Place::Last })
         .collect();
     assert!(!gone.is_empty());
-    let outcome = apply(&gone, &seen, Some(&mut sandbox), &mut host, Path::new("/proc"));
+    let outcome = apply(&gone, &seen, Some(&mut sandbox), &mut host);
     assert!(outcome.failures.is_empty() && outcome.applied.is_empty(), "{outcome:?}");
 }
 
@@ -202,10 +206,10 @@ fn kernel_settings_are_those_of_the_namespace() {
 #[test]
 fn a_namespace_is_told_from_what_is_none() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(Sandbox::open(file.path()).unwrap_err().is_gone());
-    assert!(Sandbox::open(Path::new("/var/run/netns/no-such-sandbox")).unwrap_err().is_gone());
-    assert!(matches!(Sandbox::open(Path::new("/proc/self/ns/uts")), Err(NetError::NotANamespace(_))));
-    assert!(matches!(Sandbox::open(Path::new("/proc/self/ns/net")), Err(NetError::OwnNamespace(_))));
+    assert!(open(file.path()).unwrap_err().is_gone());
+    assert!(open(Path::new("/var/run/netns/no-such-sandbox")).unwrap_err().is_gone());
+    assert!(matches!(open(Path::new("/proc/self/ns/uts")), Err(NetError::NotANamespace(_))));
+    assert!(matches!(open(Path::new("/proc/self/ns/net")), Err(NetError::OwnNamespace(_))));
     let lab = Lab::new();
     let identity = namespace::identify(&path(&lab.pod)).unwrap();
     assert_eq!(identity, sandbox(&lab).identity().unwrap());

@@ -1,4 +1,5 @@
-//! A request, parsed: whatever has become a [`Call`] is valid in form.
+//! What a story begins and ends with: a request, parsed (whatever has become a [`Call`] is valid in form), and what came
+//! of it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,6 +15,7 @@ use spiderpool_proto::node::{self, CniRequest};
 use tracing::info;
 
 use crate::clock;
+use crate::keeper::Stopped;
 
 /// The CNI verbs that reach the daemon (CNI specification 1.1.0, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,20 @@ pub(crate) struct Call {
     /// When the program started, in nanoseconds of the boot clock. A DEL of another boot starts at 0: before all.
     pub started: u64,
 }
+
+/// How a story can end badly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// With an error for the runtime.
+    #[error(transparent)]
+    Cni(#[from] CniError),
+    /// With the daemon.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// What a story ends with: the text to print, empty where a verb prints nothing.
+pub(crate) type Ending = Result<String, Failure>;
 
 impl Call {
     /// Parses a request. The error comes with the version to print it in.
