@@ -146,7 +146,12 @@ impl Rules {
         // A wrong value is reported by the story itself.
         let keys = match call.plugin {
             Plugin::Ipam => call.config.ipam().map(|keys| (keys.ignored, keys.unknown)),
-            Plugin::Coordinator => call.config.coordinator().map(|keys| (keys.ignored, keys.unknown)),
+            Plugin::Coordinator => call.config.coordinator().map(|keys| {
+                let probes = [("detectGateway", keys.detect_gateway), ("detectIPConflict", keys.detect_ip_conflict)];
+                let asked = probes.into_iter().filter(|(_, switched)| *switched == Some(true));
+                let asked = asked.map(|(key, _)| format!("{key}: true"));
+                (keys.ignored.into_iter().chain(asked).collect(), keys.unknown)
+            }),
         };
         let (ignored, unknown) = keys.unwrap_or_default();
         if ignored.is_empty() && unknown.is_empty() {
@@ -201,7 +206,7 @@ fn check_netns(path: &Path, folders: &[PathBuf]) -> Result<(), CniError> {
     }
     let allowed = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
     let msg = format!("CNI_NETNS {:?} is not below one of the folders {allowed}", path.display().to_string());
-    Err(CniError::new(Code::InvalidEnvironment, msg).with_details("the daemon's flag --netns-folder adds a folder"))
+    Err(CniError::new(Code::InvalidEnvironment, msg).with_details("name every allowed folder with the daemon's flag --netns-folder"))
 }
 
 /// The version to print an error in when the configuration itself cannot be read.

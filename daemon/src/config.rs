@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "SPIDERPOOL_HTTP_LISTEN", default_value = "127.0.0.1:5711")]
     pub http_listen: SocketAddr,
 
-    /// Folder that network namespaces may be named in by CNI_NETNS; may be given several times.
+    /// Folder that network namespaces may be named in by CNI_NETNS; may be given several times, and replaces the defaults.
     #[arg(
         long = "netns-folder",
         value_name = "DIR",

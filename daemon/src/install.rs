@@ -42,6 +42,8 @@ fn place(folder: &Path, name: &str, content: &[u8], mode: u32) -> anyhow::Result
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
+        // While it is open for writing, nobody can run it.
+        drop(file);
         fs::rename(&beside, &target)?;
         File::open(folder)?.sync_all()
     };

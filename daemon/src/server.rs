@@ -153,7 +153,7 @@ impl Server {
             Plugin::Coordinator => "coordinator",
         };
         let (container, interface, network) = (&*who.container, &*who.interface, &*who.network);
-        let ms = took.as_secs_f64() * 1e3;
+        let ms = (took.as_secs_f64() * 1e5).round() / 1e2;
         match ending {
             Ok(_) if *verb == Verb::Status || *verb == Verb::Check => {
                 debug!(%verb, plugin, network, container, interface, ms, "Served");

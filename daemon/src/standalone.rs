@@ -17,6 +17,7 @@ use spiderpool_core::message::{Down, Grant, GrantId, JournalId, SessionId, Up};
 use spiderpool_core::node::event::Event;
 use spiderpool_core::world::World;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::keeper::{Keeper, Stopped};
@@ -67,6 +68,7 @@ impl Standalone {
             known.load(files);
         }
         let files = source.read().with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        source.has_changed(&files);
         let mut standalone = Standalone { source, folder: known, view, keeper, session: None };
         let loaded = standalone.take(files);
         standalone.view.replace(loaded.world, loaded.refused.iter().map(ToString::to_string).collect());
@@ -126,20 +128,21 @@ impl Standalone {
         watcher
             .watch(&folder, notify::RecursiveMode::NonRecursive)
             .with_context(|| format!("cannot watch the folder {}", folder.display()))?;
-        // What changed between the first reading and the watch.
-        let mut stale = true;
+        // When to read again; at first for what changed between the first reading and the watch. A moment, not a pause:
+        // messages come all the time while a pool is used out, and must not put it off.
+        let mut due = Some(Instant::now() + SETTLE);
         loop {
             let heard = tokio::select! {
                 message = messages.recv() => match message {
                     Some((session, message)) => self.hear(session, message).await,
                     None => return Ok(()),
                 },
-                Some(()) = changes.recv(), if !stale => {
-                    stale = true;
+                Some(()) = changes.recv(), if due.is_none() => {
+                    due = Some(Instant::now() + SETTLE);
                     Ok(())
                 }
-                () = tokio::time::sleep(SETTLE), if stale => {
-                    stale = false;
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    due = None;
                     while changes.try_recv().is_ok() {}
                     self.reload().await
                 }

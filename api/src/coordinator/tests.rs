@@ -66,7 +66,7 @@ fn the_pages_object_is_parsed() {
     assert_eq!(page().parse().unwrap(), expected);
 }
 
-/// C§1.6: what the page prints comes back as it was, the fields that have moved elsewhere included.
+/// What the page prints comes back as it was, the fields that have moved elsewhere included.
 #[test]
 fn the_pages_object_round_trips() {
     let text = serde_saphyr::to_string(&page()).unwrap();
@@ -78,7 +78,7 @@ fn the_pages_object_round_trips() {
     }
 }
 
-/// C§12, 2.5: bare addresses get /32 or /128, host bits are refused with the corrected value.
+/// Bare addresses get /32 or /128, host bits are refused with the corrected value.
 #[test]
 fn destinations_are_normalised() {
     let list = |list: &[&str]| Some(list.iter().map(ToString::to_string).collect());
@@ -103,7 +103,7 @@ fn destinations_are_normalised() {
     assert_eq!(faults(wrong.parse()), expected);
 }
 
-/// C§7.10: strict `hh:hh`, unicast.
+/// Strict `hh:hh`, unicast.
 #[test]
 fn mac_prefixes_are_strict() {
     assert_eq!(setting::mac_prefix("0a:1B"), Ok(Some([0x0a, 0x1b])));
@@ -122,7 +122,7 @@ fn reverse_path_filters_may_be_left_alone() {
     assert!(setting::rp_filter(3).is_err());
 }
 
-/// C§7.2: both spellings of disabled.
+/// Both spellings of disabled.
 #[test]
 fn modes_are_known_by_name() {
     let modes = ["auto", "overlay", "underlay", "disabled", "disable"].map(|text| setting::mode(text).unwrap());

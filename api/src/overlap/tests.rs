@@ -19,7 +19,7 @@ fn pool(name: &str, subnet: &str, ranges: &[&str]) -> Pool {
     }
 }
 
-/// C§2.2, create checks 2 and 3.
+/// Pools of one subnet share no address; subnets that differ do not overlap.
 #[test]
 fn pools_share_neither_parts_of_subnets_nor_addresses() {
     let one = pool("one", "10.6.0.0/16", &["10.6.0.9-10.6.0.19"]);

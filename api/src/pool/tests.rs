@@ -74,7 +74,7 @@ fn everything_else_is_parsed() {
     let parsed = pool.parse().unwrap();
     assert_eq!(parsed.addresses.to_string(), "10.6.212.100-10.6.212.149,10.6.212.151-10.6.212.200");
     assert_eq!(parsed.routes.len(), 1);
-    // C§1.1: names win over labels.
+    // Names win over labels.
     assert_eq!(parsed.node, Affinity::Names(vec!["worker-1.example.org".into()]));
     assert!(matches!(parsed.namespace, Affinity::Labels(_)));
     assert!(parsed.pod.is_some() && parsed.default && parsed.disabled && parsed.terminating);
@@ -88,7 +88,7 @@ fn a_pool_may_be_empty() {
     }
 }
 
-/// C§12, 2.1, 2.2: reversed is refused; overlaps inside one pool merged and said.
+/// Reversed is refused; overlaps inside one pool merged and said.
 #[test]
 fn ranges_are_parsed_before_they_are_judged() {
     let reversed = pool(|spec| spec.ips = texts(&["10.6.0.19-10.6.0.9"]));
@@ -101,7 +101,7 @@ fn ranges_are_parsed_before_they_are_judged() {
     assert!(pool(|_| {}).remarks().is_empty());
 }
 
-/// C§12, 2.1, 2.2: IPv6 in another spelling is the same address; a subnet that begins with `::` is one like others;
+/// IPv6 in another spelling is the same address; a subnet that begins with `::` is one like others;
 /// 2^64 addresses cost no more than one.
 #[test]
 fn spelling_does_not_matter() {
@@ -121,7 +121,7 @@ fn spelling_does_not_matter() {
     assert_eq!(zero.parse().unwrap().addresses.count(), (1 << 64) - 3);
 }
 
-/// C§12, 2.2: the default route is known by its value, not by its text.
+/// The default route is known by its value, not by its text.
 #[test]
 fn the_default_route_is_the_gateways() {
     for text in ["0.0.0.0/0", "000.0.0.0/0", "10.0.0.0/0"] {
@@ -135,7 +135,7 @@ fn the_default_route_is_the_gateways() {
     assert_eq!(faults(&zero), [fault.replace("0.0.0.0/0", "::/0")]);
 }
 
-/// C§12, 2.2: affinity selectors are validated.
+/// Affinity selectors are validated.
 #[test]
 fn selectors_are_checked() {
     let none = pool(|spec| spec.pod_affinity = Some(LabelSelector::default()));

@@ -14,7 +14,7 @@ fn faults(object: &SpiderReservedIP) -> Vec<String> {
     object.parse().err().into_iter().flatten().map(|fault| fault.to_string()).collect()
 }
 
-/// C§12, 2.4: nothing written is accepted and means nothing reserved.
+/// Nothing written is accepted and means nothing reserved.
 #[test]
 fn nothing_is_reserved_by_nothing() {
     for object in [reserved(Some(4), None), reserved(None, Some(&[])), reserved(None, None)] {

@@ -73,7 +73,7 @@ fn route(side: Side, text: &str) -> Route {
     route
 }
 
-/// The seed page's Pod on its node, after real macvlan ran for `net1`: its default route stands first.
+/// The example's Pod on its node, after real macvlan ran for `net1`: its default route stands first.
 fn seed() -> Observation {
     Observation {
         pod: Seen {

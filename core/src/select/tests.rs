@@ -74,7 +74,7 @@ fn reason(pool: Pool, request: &Request, world: &World) -> Reason {
     }
 }
 
-/// C§3.5: the first source that has any wins, without falling through; one family alone wins as well.
+/// The first source that has any wins, without falling through; one family alone wins as well.
 #[test]
 fn the_configuration_comes_before_default_pools() {
     let default = |pool: Pool| Pool { default: true, ..pool };
@@ -88,7 +88,7 @@ fn the_configuration_comes_before_default_pools() {
     assert!(chosen(&["missing"], &[]).is_err());
 }
 
-/// C§12, row 3.5: empty lists are absent ones. Nothing named at all says what to do.
+/// Empty lists are absent ones. Nothing named at all says what to do.
 #[test]
 fn nothing_named_is_refused_with_the_way_out() {
     let text = "no IPPool available: the network's configuration names no pool (default_ipv4_ippool, \
@@ -96,7 +96,7 @@ fn nothing_named_is_refused_with_the_way_out() {
     assert_eq!(chosen(&request(&[], &[]), &world([pool("a")])), Err(text.into()));
 }
 
-/// C§12, row 3.5, 4.5: the listed order is kept; default pools come by name.
+/// The listed order is kept; default pools come by name.
 #[test]
 fn order_is_kept() {
     let pools = ["pa", "pb", "pc"].map(|name| Pool { default: true, ..pool(name) });
@@ -105,7 +105,7 @@ fn order_is_kept() {
     assert_eq!(chosen(&request(&[], &[]), &world).unwrap(), [["pa", "pb", "pc"]]);
 }
 
-/// C§4.5: patterns stand for the pools of their family, by name; one without a match contributes nothing; an explicit
+/// Patterns stand for the pools of their family, by name; one without a match contributes nothing; an explicit
 /// name beside them stays.
 #[test]
 fn patterns_are_expanded() {
@@ -122,7 +122,7 @@ fn patterns_are_expanded() {
     assert_eq!(chosen(&request(&[], &["a-*"]), &world).unwrap(), [["a-6"]]);
 }
 
-/// C§12, row 4.5: patterns that leave nothing are refused with reasons.
+/// Patterns that leave nothing are refused with reasons.
 #[test]
 fn patterns_without_match_are_named() {
     let text = "no IPPool available: IPv4: x-* (no IPv4 pool matches this pattern), y? (no IPv4 pool matches this \
@@ -130,7 +130,7 @@ fn patterns_without_match_are_named() {
     assert_eq!(chosen(&request(&["x-*", "y?"], &[]), &world([pool("a")])), Err(text.into()));
 }
 
-/// C§4.5, precheck: the same pool twice for a family is wrong input, by a pattern too; so is a malformed pattern.
+/// The same pool twice for a family is wrong input, by a pattern too; so is a malformed pattern.
 #[test]
 fn wrong_input_is_told_apart() {
     let world = world([pool("a"), pool("b"), v6("c")]);
@@ -159,7 +159,7 @@ fn wrong_input_is_told_apart() {
     assert!(matches!(select(&request(&["a"], &["a"]), &world), Err(Refusals::NoneFits(_))));
 }
 
-/// C§3.5, 4.5: a name that does not exist is an error, also beside pools that would do.
+/// A name that does not exist is an error, also beside pools that would do.
 #[test]
 fn an_unknown_name_is_never_made_good() {
     let disabled = Pool { disabled: true, ..pool("off") };
@@ -168,7 +168,7 @@ fn an_unknown_name_is_never_made_good() {
     assert_eq!(chosen(&request(&["a", "off", "typo"], &[]), &world([pool("a"), disabled])), Err(text.into()));
 }
 
-/// Rule: All or nothing. C§4.5: each listed family must succeed; IPv4 comes first.
+/// Rule: All or nothing. Each listed family must succeed; IPv4 comes first.
 #[test]
 fn every_listed_family_must_be_served() {
     let off = Pool { disabled: true, ..v6("off6") };
@@ -184,7 +184,7 @@ fn every_listed_family_must_be_served() {
     assert_eq!(chosen(&request(&["off4"], &["off6"]), &world), Err(both.into()));
 }
 
-/// C§4.5: refused pools are left out as long as one remains; if none does, every one is named.
+/// Refused pools are left out as long as one remains; if none does, every one is named.
 #[test]
 fn refused_pools_are_dropped_or_all_named() {
     let off = Pool { disabled: true, ..pool("off") };
@@ -196,7 +196,7 @@ fn refused_pools_are_dropped_or_all_named() {
     assert_eq!(chosen(&request(&["off", "gone", "six"], &[]), &world), Err(text.into()));
 }
 
-/// C§4.5, filters; C§12, row 4.7: a disabled pool gives out nothing new.
+/// A disabled pool gives out nothing new.
 #[test]
 fn each_filter_has_its_reason() {
     let nowhere = world([]);
@@ -259,7 +259,7 @@ fn what_is_not_known_refuses() {
     assert_eq!(reason(of_pods.clone(), &labelled("redis"), &world([])), Reason::Pod);
     assert!(chosen(&labelled("nginx"), &world([of_pods])).is_ok());
 
-    // C§1.1: a bare name means the namespace of the installation.
+    // A bare name means the namespace of the installation.
     let on = |namespace: &str, name: &str| {
         let network =
             Network { namespace: namespace.into(), name: name.into(), default_namespace: "kube-system".into() };
@@ -274,14 +274,14 @@ fn what_is_not_known_refuses() {
     }
 }
 
-/// C§12, row 4.5: the network matters only for pools with multusName.
+/// The network matters only for pools with multusName.
 #[test]
 fn an_unknown_network_does_not_bar_open_pools() {
     let world = world([pool("open"), Pool { multus_names: names(&["net"]), ..pool("bound") }]);
     assert_eq!(chosen(&request(&["bound", "open"], &[]), &world).unwrap(), [["open"]]);
 }
 
-/// C§4.5: narrower pools first, level by level, and the listed order among equals.
+/// Narrower pools first, level by level, and the listed order among equals.
 #[test]
 fn narrower_affinities_come_first() {
     let names_of = |name: &str| Affinity::Names(names(&[name]));
@@ -334,7 +334,7 @@ fn narrower_affinities_come_first() {
     assert_eq!(chosen(&request, &world).unwrap(), [expected]);
 }
 
-/// C§4.8: the gateway stays in the answer when the default route is left out; without one there is none.
+/// The gateway stays in the answer when the default route is left out; without one there is none.
 #[test]
 fn terms_say_gateway_and_routes() {
     let route = Route { destination: "10.7.0.0/16".parse().unwrap(), gateway: "10.6.0.2".parse().unwrap() };
@@ -354,7 +354,7 @@ fn terms_say_gateway_and_routes() {
     assert_eq!(terms(true).collect::<Vec<_>>(), [a(false), b]);
 }
 
-/// C§2.4: reserved addresses are skipped; what leaves nothing says so.
+/// Reserved addresses are skipped; what leaves nothing says so.
 #[test]
 fn reserved_addresses_are_not_offered() {
     let pools = || [Arc::new(pool("a"))];

@@ -130,6 +130,8 @@ impl Settler {
         let mut next_round = tokio::time::interval(ROUND);
         next_round.tick().await;
         let mut looks = Looks::default();
+        // What was dying when the daemon ended has no errand any more.
+        looks.ask();
         loop {
             let places = tokio::select! {
                 errand = errands.recv() => match errand {

@@ -66,6 +66,13 @@ impl Chain {
         self
     }
 
+    /// In another version of the specification.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        self.0["cniVersion"] = version.into();
+        self
+    }
+
     /// The network's name.
     pub fn name(&self) -> &str {
         self.0["name"].as_str().unwrap_or_default()

@@ -44,6 +44,22 @@ impl Daemon {
         Self { node: node.to_owned(), namespace, places, child: Mutex::new(None) }
     }
 
+    /// Puts the shims in place, with no daemon to answer them.
+    ///
+    /// # Errors
+    /// A program is missing.
+    pub fn install_shims(&self) -> Result<()> {
+        self.install(&Product::find()?)
+    }
+
+    /// Starts one more daemon of the same flags beside the one that runs. It logs into the same file; the caller ends it.
+    ///
+    /// # Errors
+    /// A program is missing.
+    pub fn start_second(&self) -> Result<Child> {
+        self.namespace.spawn(self.command(&Product::find()?, &[])?)
+    }
+
     /// Puts the shims in place, starts the daemon and waits until it serves.
     ///
     /// # Errors

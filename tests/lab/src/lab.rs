@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::example::{self, UNDERLAY_LINK};
 use crate::folder::Folder;
+use crate::inspect::Inspect;
 use crate::launcher::Launcher;
 use crate::node::{Node, NodeSpec};
 use crate::pod::{Pod, PodSpec};
@@ -82,6 +83,11 @@ impl Lab {
     /// There is none.
     pub fn node(&self, name: &str) -> Result<&Node> {
         self.nodes.iter().find(|node| node.name() == name).with_context(|| format!("no node `{name}` in the lab"))
+    }
+
+    /// The foreign gRPC client, pointed at a node's daemon.
+    pub fn inspect(&self, node: &Node) -> Inspect {
+        Inspect::new(self.tools.grpcurl.clone(), node.namespace().clone(), node.daemon().socket().to_owned())
     }
 
     /// A new Pod on a node, with `eth0`, reachable from all nodes.

@@ -1,7 +1,7 @@
 //! A node: a network namespace on the segment, folders of its own, a daemon.
 
 use anyhow::{Context, Result};
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use crate::daemon::{Daemon, Places};
 use crate::example::{DNS_POD, GATEWAY, POD_CIDR, SERVICE, SERVICE_CIDR, SERVICE_PORT, UNDERLAY_LINK};
 use crate::launcher::{Bind, Launcher};
 use crate::namespace::Namespace;
+use crate::shim::Shim;
 use crate::software::CNI_PLUGINS;
 use crate::standalone::{self, Standalone};
 use crate::topology::Topology;
@@ -46,12 +47,19 @@ impl Node {
     pub(crate) fn build(spec: NodeSpec, lab: &Path, topology: &Topology) -> Result<Self> {
         let folder = lab.join(&spec.name);
         let private = |part: &str| DirBuilder::new().mode(0o700).create(folder.join(part));
-        for part in ["", "netns", "pods", "cni-bin", "net.d", "state", "run", "var-lib", "var-lib/cni"] {
+        for part in ["", "netns", "pods", "cni-bin", "net.d", "state", "run", "var-lib", "var-lib/cni", "first-process"]
+        {
             private(part).with_context(|| format!("make {part} in {}", folder.display()))?;
         }
-        // libcni and host-local write below /var/lib/cni, with no way to say otherwise.
-        let bind = Bind { from: folder.join("var-lib"), to: "/var/lib".into() };
-        let launcher = Launcher::start(&spec.name, vec![bind])?;
+        // What the machine's first process holds is not the node's, and a container may not even look: without this
+        // no namespace could be proved gone.
+        fs::write(folder.join("first-process/mountinfo"), "").context("stand in for the first process")?;
+        let binds = vec![
+            // libcni and host-local write below /var/lib/cni, with no way to say otherwise.
+            Bind { from: folder.join("var-lib"), to: "/var/lib".into() },
+            Bind { from: folder.join("first-process"), to: "/proc/1".into() },
+        ];
+        let launcher = Launcher::start(&spec.name, binds)?;
         let namespace = Namespace::create(&launcher, &folder.join("netns"), &spec.name)?;
         topology.plug(&spec.name, &namespace, UNDERLAY_LINK)?;
 
@@ -117,6 +125,11 @@ impl Node {
     /// The folders of CNI plugins, as `CNI_PATH`: the shims' own and Debian's.
     pub fn cni_path(&self) -> String {
         format!("{}:{CNI_PLUGINS}", self.cni_bin().display())
+    }
+
+    /// An installed CNI program, `spiderpool` or `coordinator`, to be called without a runner.
+    pub fn shim(&self, program: &str) -> Shim {
+        Shim::new(self.namespace.clone(), self.cni_bin().join(program), self.cni_path())
     }
 
     /// A folder for the network configurations of one sandbox.
