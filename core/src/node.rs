@@ -172,9 +172,7 @@ impl Node {
                     self.attachments.plan(&container, Sandbox::default(), &mut out.batch);
                 }
                 let dying = self.leases.dying().iter().filter(|(_, dying)| dying.netns.is_same(&netns));
-                let gone = dying.map(|(address, _)| *address).collect();
-                self.attachments.forget_sandbox(&container, &netns, &mut out.batch);
-                gone
+                dying.map(|(address, _)| *address).collect()
             }
             Evidence::AddressGone(address, netns) => {
                 let dying = self.leases.dying().get(&address).filter(|dying| dying.netns.is_same(&netns));

@@ -190,14 +190,6 @@ impl Attachments {
         }
     }
 
-    /// Erases the record of a sandbox whose namespace is gone.
-    pub(super) fn forget_sandbox(&mut self, container: &Arc<str>, netns: &Netns, batch: &mut Batch) {
-        if self.sandboxes.get(container).is_some_and(|sandbox| sandbox.netns.is_same(netns)) {
-            batch.delete(Key::Sandbox(Arc::clone(container)));
-            self.sandboxes.remove(container);
-        }
-    }
-
     /// When the latest DEL of an attachment started, if that is remembered.
     pub(super) fn word(&self, plugin: Plugin, who: &Attachment) -> Option<u64> {
         self.words.get(&(plugin, who.clone())).copied()

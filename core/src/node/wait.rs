@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::message::Up;
 use crate::node::Node;
 use crate::node::attachment::{Allocation, Attachment, Held};
-use crate::node::event::{Add, Effects, Now, Refused, Reply, Shortage, Ticket};
+use crate::node::event::{Add, Effects, Errand, Now, Refused, Reply, Shortage, Ticket};
 use crate::node::history::FactKind;
 use crate::select::Want;
 use crate::world::PoolName;
@@ -160,7 +160,8 @@ impl Node {
             match self.pick(now, want, &waiting.denied) {
                 Pick::Found(allocation) => picked.push(allocation),
                 Pick::Ask(pool) => drop(waiting.asks.insert(pool)),
-                Pick::Dying => {}
+                // The last look may be long ago.
+                Pick::Dying => out.errands.push(Errand::Look),
                 Pick::Nothing => return self.refuse(now, &waiting, out),
             }
         }

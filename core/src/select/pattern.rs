@@ -1,7 +1,8 @@
 //! Shell patterns over pool names, with the semantics of Go's `filepath.Match`
-//! (<https://pkg.go.dev/path/filepath#Match>), which users of the field know from its configurations.
+//! (<https://pkg.go.dev/path/filepath#Match>), which users of the field know from its configurations. A pool's name holds
+//! no `/`, so that character is not set apart here.
 
-/// A pattern: `*` any run of characters but `/`, `?` one of them, `[a-c]` and `[^a-c]` a class, `\` takes the next
+/// A pattern: `*` any run of characters, `?` one of them, `[a-c]` and `[^a-c]` a class, `\` takes the next
 /// character as it is. It must match the whole name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
@@ -10,9 +11,9 @@ pub struct Pattern {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Term {
-    /// Any run of characters but `/`.
+    /// Any run of characters.
     Run,
-    /// Any character but `/`.
+    /// Any character.
     One,
     Literal(char),
     Class {
@@ -74,7 +75,7 @@ impl Pattern {
                 }
                 (Some(one), Some(&character)) if one.takes(character) => (at, term) = (at + 1, term + 1),
                 _ => match retry {
-                    Some((from, run)) if name.get(from).is_some_and(|&character| character != '/') => {
+                    Some((from, run)) if from < name.len() => {
                         retry = Some((from + 1, run));
                         (at, term) = (from + 1, run + 1);
                     }
@@ -90,7 +91,7 @@ impl Term {
     fn takes(&self, character: char) -> bool {
         match self {
             Term::Run => false,
-            Term::One => character != '/',
+            Term::One => true,
             Term::Literal(literal) => *literal == character,
             Term::Class { negated, ranges } => {
                 ranges.iter().any(|(first, last)| (first..=last).contains(&&character)) != *negated

@@ -15,19 +15,11 @@ fn names_match() {
         ("*c", "abc", true),
         ("a*", "a", true),
         ("a*", "abc", true),
-        ("a*", "ab/c", false),
-        ("a*/b", "abc/b", true),
-        ("a*/b", "a/c/b", false),
-        ("a*b*c*d*e*/f", "axbxcxdxe/f", true),
-        ("a*b*c*d*e*/f", "axbxcxdxexxx/f", true),
-        ("a*b*c*d*e*/f", "axbxcxdxe/xxx/f", false),
-        ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", false),
         ("a*b?c*x", "abxbbxdbxebxczzx", true),
         ("a*b?c*x", "abxbbxdbxebxczzy", false),
         ("v?-pool", "v4-pool", true),
         ("v?-pool", "v-pool", false),
         ("v?-pool", "v44-pool", false),
-        ("a?b", "a/b", false),
         ("a?b", "aäb", true),
         ("ab[c]", "abc", true),
         ("ab[b-d]", "abc", true),
@@ -41,7 +33,6 @@ fn names_match() {
         ("[\\-x]", "-", true),
         ("[x\\-]", "-", true),
         ("[!a]", "!", true),
-        ("a[^/]b", "a/b", false),
         ("a\\*b", "a*b", true),
         ("a\\*b", "aab", false),
         ("***", "abc", true),
@@ -88,10 +79,7 @@ fn names_are_no_patterns() {
 fn naive(terms: &[Term], name: &[char]) -> bool {
     match (terms, name) {
         ([], name) => name.is_empty(),
-        ([Term::Run, rest @ ..], name) => {
-            let reach = name.iter().position(|&character| character == '/').unwrap_or(name.len());
-            (0..=reach).any(|taken| naive(rest, &name[taken..]))
-        }
+        ([Term::Run, rest @ ..], name) => (0..=name.len()).any(|taken| naive(rest, &name[taken..])),
         ([term, rest @ ..], [first, after @ ..]) => term.takes(*first) && naive(rest, after),
         (_, []) => false,
     }
@@ -99,7 +87,7 @@ fn naive(terms: &[Term], name: &[char]) -> bool {
 
 proptest! {
     #[test]
-    fn matching_is_what_the_definition_says(pattern in r"([ab/*?]|\[\^?[ab]\]){0,8}", name in "[ab/]{0,10}") {
+    fn matching_is_what_the_definition_says(pattern in r"([abc*?]|\[\^?[ab]\]){0,8}", name in "[abc]{0,10}") {
         let pattern = Pattern::parse(&pattern).unwrap();
         let characters: Vec<char> = name.chars().collect();
         prop_assert_eq!(pattern.matches(&name), naive(&pattern.terms, &characters));

@@ -1,0 +1,211 @@
+//! What the kernel, the feeder and the callers do.
+
+use std::collections::BTreeSet;
+
+use super::End;
+use super::world::{POOLS, World};
+use crate::node::tests::*;
+use crate::world::PoolName;
+
+impl World {
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    pub(super) fn stamp(&self, age: u8) -> u64 {
+        self.now.boot - u64::from(age) * SECOND
+    }
+
+    pub(super) fn netns(&self, sandbox: u8) -> Netns {
+        Netns { path: String::new(), inode: self.sandboxes[usize::from(sandbox)], cookie: 0 }
+    }
+
+    /// An ADD; the bits of `wants` name its pools.
+    pub(super) fn call(&mut self, sandbox: u8, interface: u8, age: u8, wants: u8, patience: u8) -> Add {
+        let chosen = |place: usize| wants & (1 << place) != 0;
+        let candidate = |pool: &str| {
+            let mut candidate = candidate(pool, &[]);
+            let own = self.belongs.iter().filter(|(_, of)| of.as_deref() == Some(pool));
+            candidate.allowed = Arc::new(own.map(|(address, _)| *address).collect());
+            candidate
+        };
+        let want = |family, places: &[usize]| {
+            let candidates: Vec<Candidate> =
+                places.iter().filter(|place| chosen(**place)).map(|place| candidate(POOLS[*place])).collect();
+            (!candidates.is_empty()).then_some(Want { family, candidates })
+        };
+        let wants = [want(Family::V4, &[0, 1]), want(Family::V6, &[2])].into_iter().flatten().collect();
+        Add {
+            ticket: self.ticket(),
+            who: attachment(sandbox, interface),
+            started: self.stamp(age),
+            pod: PodId { uid: format!("uid-{}", sandbox % 2), ..PodId::default() },
+            netns: self.netns(sandbox),
+            wants,
+            until: self.now.boot + u64::from(patience) * SECOND,
+        }
+    }
+
+    /// A DEL was served: what it outdoes was never heard.
+    pub(super) fn delete(&mut self, who: Attachment, started: u64) {
+        if self.heard.get(&who).is_some_and(|heard| heard.started <= started) {
+            self.heard.remove(&who);
+        }
+        let last = self.deleted.entry(who).or_default();
+        *last = started.max(*last);
+    }
+
+    /// The kernel drops an address that no caller counts on.
+    pub(super) fn unlink(&mut self, choice: u8) {
+        let kept: BTreeSet<(u64, IpAddr)> = self
+            .heard
+            .values()
+            .flat_map(|heard| heard.addresses.iter().map(|address| (heard.netns.inode, *address)))
+            .collect();
+        let links = self.kernel.iter().flat_map(|(inode, there)| there.iter().map(|address| (*inode, *address)));
+        let loose: Vec<(u64, IpAddr)> = links.filter(|link| !kept.contains(link)).collect();
+        if let Some((inode, address)) = loose.get(usize::from(choice) % loose.len().max(1)) {
+            self.kernel.get_mut(inode).expect("listed").remove(address);
+        }
+    }
+
+    pub(super) fn die(&mut self, sandbox: u8) {
+        self.inodes += 1;
+        let ended = std::mem::replace(&mut self.sandboxes[usize::from(sandbox)], self.inodes);
+        self.kernel.remove(&ended);
+        self.kernel.insert(self.inodes, BTreeSet::new());
+    }
+
+    /// Tells what the kernel proves: which namespaces are gone, which dying addresses are on no link.
+    pub(super) fn look(&mut self, end: End) {
+        let attachments = self.node.attachments();
+        let held = attachments.held().iter().map(|(who, held)| (Arc::clone(&who.container), held.netns.clone()));
+        let planned = attachments.sandboxes().iter().map(|(name, sandbox)| (Arc::clone(name), sandbox.netns.clone()));
+        let dying = self.node.leases().dying().values();
+        let dying = dying.map(|dying| (Arc::clone(&dying.holder.container), dying.netns.clone()));
+        let places = held.chain(planned).chain(dying);
+        let gone: BTreeSet<_> = places.filter(|(_, netns)| !self.kernel.contains_key(&netns.inode)).collect();
+        let off_link = |(address, netns): &(IpAddr, Netns)| {
+            self.kernel.get(&netns.inode).is_some_and(|there| !there.contains(address))
+        };
+        let dying = self.node.leases().dying().iter().map(|(address, dying)| (*address, dying.netns.clone()));
+        let dying: Vec<(IpAddr, Netns)> = dying.filter(off_link).collect();
+        for (container, netns) in gone {
+            if end != End::Lost {
+                self.heard.retain(|who, heard| who.container != container || heard.netns != netns);
+            }
+            self.happen(Event::Evidence(Evidence::SandboxGone { container, netns }), end);
+        }
+        for (address, netns) in dying {
+            self.happen(Event::Evidence(Evidence::AddressGone(address, netns)), end);
+        }
+    }
+
+    pub(super) fn open(&mut self) {
+        self.open = true;
+        self.granted = 0;
+        self.levels.clear();
+        self.happen(Event::Opened, End::Served);
+        self.say(Down::Repaired, End::Served);
+        self.withdraw(End::Served);
+    }
+
+    pub(super) fn close(&mut self, end: End) {
+        if self.open {
+            self.open = false;
+            self.levels.clear();
+            let session = self.node.meta().session;
+            self.happen(Event::Closed(session), end);
+        }
+    }
+
+    pub(super) fn say(&mut self, message: Down, end: End) {
+        if self.open {
+            if let Down::Denied { pool } = &message {
+                self.levels.remove(pool);
+            }
+            let session = self.node.meta().session;
+            self.happen(Event::Session(session, message), end);
+        }
+    }
+
+    /// Leases some free addresses of a pool: the ledger is written first.
+    pub(super) fn grant(&mut self, pool: usize, count: usize, end: End) {
+        if !self.open {
+            return;
+        }
+        self.granted += 1;
+        let pool: PoolName = POOLS[pool].into();
+        let journal = self.node.meta().journal;
+        let id = GrantId { journal, session: self.node.meta().session, number: self.granted };
+        let free = self
+            .belongs
+            .iter()
+            .filter(|(address, of)| of.as_ref() == Some(&pool) && !self.ledger.contains_key(address));
+        let addresses: AddressSet = free.map(|(address, _)| *address).take(count).collect();
+        for address in self.belongs.keys().filter(|address| addresses.contains(**address)) {
+            self.ledger.insert(*address, (id, pool.clone()));
+        }
+        let grant = Grant { id, pool, addresses };
+        self.last_grant = Some(grant.clone());
+        self.say(Down::Grant(grant), end);
+    }
+
+    /// Addresses belong to another pool now.
+    pub(super) fn hand_over(&mut self, addresses: u16, pool: Option<&str>, end: End) {
+        for (place, (address, of)) in self.belongs.iter_mut().enumerate() {
+            let fits = pool.is_none_or(|pool| (pool == "6") == address.is_ipv6());
+            if addresses & (1 << place) != 0 && fits {
+                *of = pool.map(PoolName::from);
+            }
+        }
+        self.withdraw(end);
+    }
+
+    /// Asks back what is leased under a pool that does not have it.
+    fn withdraw(&mut self, end: End) {
+        let journal = self.node.meta().journal;
+        let mut lost: BTreeMap<GrantId, AddressSet> = BTreeMap::new();
+        for (address, (id, pool)) in self.ledger.iter().filter(|(_, (id, _))| id.journal == journal) {
+            if self.belongs[address].as_ref() != Some(pool) {
+                lost.entry(*id).or_default().insert(*address);
+            }
+        }
+        for (grant, addresses) in lost {
+            self.say(Down::Withdrawn { grant, addresses }, end);
+        }
+    }
+
+    pub(super) fn lease_elsewhere(&mut self, addresses: u16) {
+        let other = GrantId { journal: JournalId(99), session: 1, number: 1 };
+        self.ledger.retain(|_, (id, _)| *id != other);
+        for (place, address) in self.belongs.keys().enumerate() {
+            if addresses & (1 << place) != 0 {
+                self.ledger.entry(*address).or_insert((other, "1".into()));
+            }
+        }
+    }
+
+    /// The machine starts anew: no sandbox is left, and the old journal's lease is free.
+    pub(super) fn boot(&mut self) {
+        self.boots += 1;
+        let rows = self.rows.clone().into_iter().map(Ok);
+        let (journal, boot) = (JournalId(self.boots + 1000), BootId(self.boots));
+        let (node, batch) = Node::recover(rows, boot, journal, self.cooldown).expect("a journal that the node wrote");
+        audit::commit(&mut self.rows, &batch);
+        self.node = node;
+        (self.open, self.last_grant) = (false, None);
+        self.calls.clear();
+        self.heard.clear();
+        self.deleted.clear();
+        self.levels.clear();
+        self.kernel.clear();
+        (0..3).for_each(|sandbox| self.die(sandbox));
+        self.ledger.retain(|_, (id, _)| id.journal == JournalId(99));
+    }
+}
+
+pub(super) fn attachment(sandbox: u8, interface: u8) -> Attachment {
+    who(["a", "b", "c"][usize::from(sandbox)], ["net1", "net2"][usize::from(interface)])
+}

@@ -1,0 +1,109 @@
+//! What a journal says when the daemon starts.
+
+use super::*;
+use crate::journal::{Damage, Lease, Released};
+use crate::node::history::KEPT;
+use crate::node::recover::Broken;
+
+fn rows(bed: &Bed) -> impl Iterator<Item = Result<(Key, Record), Damage>> + use<> {
+    bed.rows.clone().into_iter().map(Ok)
+}
+
+fn busy() -> Bed {
+    let mut bed = Bed::new();
+    bed.grant("1", &["10.1.1.1-10.1.1.9"]);
+    for container in ["a", "b", "c"] {
+        bed.added(ask(container, "net1", 0, v4(&["1"])));
+    }
+    bed.del(&who("b", "net1"), at(1));
+    bed.del(&who("c", "net1"), at(1));
+    bed.sandbox_gone("c", &netns("c", 1));
+    bed
+}
+
+/// Rule: Live means held. A new boot begins a new journal with an empty lease; what happened stays on record.
+#[test]
+fn a_new_boot_begins_a_new_journal() {
+    let mut bed = busy();
+    let facts =
+        |bed: &Bed| -> Vec<Key> { bed.rows.keys().filter(|key| matches!(key, Key::Fact(_))).cloned().collect() };
+    let before = facts(&bed);
+    assert_eq!(before.len(), 5);
+    let (node, batch) = Node::recover(rows(&bed), BootId(2), JournalId(8), COOLDOWN).unwrap();
+    audit::commit(&mut bed.rows, &batch);
+    let meta = Meta { schema: crate::journal::SCHEMA, journal: JournalId(8), boot: BootId(2), session: 0 };
+    assert_eq!(*node.meta(), meta);
+    assert_eq!(facts(&bed), before);
+    assert_eq!(bed.rows.len(), before.len() + 1, "meta and facts alone: {:?}", bed.rows.keys());
+    assert!(node.attachments().held().is_empty() && node.leases().grants().next().is_none());
+    let again = Node::recover(rows(&bed), BootId(2), JournalId(9), COOLDOWN).unwrap();
+    assert_eq!(again, (node, Default::default()), "the new journal is found again");
+}
+
+/// Rule: Last word by start. Sessions count on, whatever happens between them.
+#[test]
+fn a_session_number_is_used_once() {
+    let mut bed = Bed::new();
+    let first = bed.node.meta().session;
+    bed.restart();
+    bed.happen(Event::Opened);
+    assert_eq!(bed.node.meta().session, first + 1);
+}
+
+#[test]
+fn a_journal_that_does_not_fit_together_is_broken() {
+    let bed = busy();
+    let recover = |change: &dyn Fn(&mut BTreeMap<Key, Record>)| {
+        let mut rows = bed.rows.clone();
+        change(&mut rows);
+        Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop)
+    };
+    assert_eq!(recover(&|_| {}), Ok(()));
+    assert_eq!(recover(&|rows| drop(rows.remove(&Key::Meta))), Err(Broken::NoMeta));
+    let facts_alone = |rows: &mut BTreeMap<Key, Record>| rows.retain(|key, _| matches!(key, Key::Fact(_)));
+    assert_eq!(recover(&facts_alone), Err(Broken::NoMeta));
+    let lease = bed.rows.keys().find(|key| matches!(key, Key::Lease(_))).unwrap();
+    let a = Key::Attachment(who("a", "net1"));
+    assert_eq!(recover(&|rows| drop(rows.remove(lease))), Err(Broken::Stray(a.clone())), "held and not leased");
+
+    let put = |key: &Key, record: &Record| recover(&|rows| drop(rows.insert(key.clone(), record.clone())));
+    let stray = |key: Key, record: &Record| assert_eq!(put(&key, record), Err(Broken::Stray(key)));
+    let other = Lease { pool: "2".into(), addresses: set(&["10.1.1.1-10.1.1.9"]) };
+    assert_eq!(put(lease, &Record::Lease(other)), Err(Broken::Stray(a.clone())), "leased under another pool");
+    stray(Key::Attachment(who("z", "net1")), &bed.rows[&a]);
+    let resting = |order| Record::Released(Released::Resting { order, until: 0 });
+    stray(Key::Released(ip("10.1.1.1")), &resting(5));
+    stray(Key::Released(ip("10.9.9.9")), &resting(5));
+    stray(Key::Released(ip("10.1.1.5")), &resting(0));
+    stray(Key::Sandbox("a".into()), &Record::Word(1));
+    let schema = Record::Meta(Meta { schema: 9, ..*bed.node.meta() });
+    assert_eq!(put(&Key::Meta, &schema), Err(Broken::Schema(9)));
+    let damage = Damage { key: "6d".into(), reason: "torn".into() };
+    let torn = Node::recover(rows(&bed).chain([Err(damage.clone())]), BOOT, JOURNAL, COOLDOWN);
+    assert_eq!(torn.map(drop), Err(Broken::Damage(damage)));
+}
+
+/// What happened is told in order, and the oldest goes once there is too much of it.
+#[test]
+fn history_is_told_in_order_and_capped() {
+    let mut bed = busy();
+    let said: Vec<(FactKind, IpAddr, String)> = (0..5)
+        .map(|sequence| match &bed.rows[&Key::Fact(sequence)] {
+            Record::Fact(fact) => (fact.kind, fact.address, fact.attachment.to_string()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(said[0], (FactKind::Allocated, ip("10.1.1.1"), "a/net1/macvlan".into()));
+    assert_eq!(said[4], (FactKind::Released, ip("10.1.1.3"), "c/net1/macvlan".into()));
+
+    let Record::Fact(fact) = bed.rows[&Key::Fact(0)].clone() else { panic!("no fact") };
+    let mut history = bed.node.history.clone();
+    for _ in 0..KEPT {
+        let mut batch = Default::default();
+        history.tell(fact.clone(), &mut batch);
+        audit::commit(&mut bed.rows, &batch);
+    }
+    let kept: Vec<&Key> = bed.rows.keys().filter(|key| matches!(key, Key::Fact(_))).collect();
+    assert_eq!((kept.len() as u64, kept[0]), (KEPT, &Key::Fact(5)));
+    assert_eq!(audit::recover(&bed.rows, BOOT, COOLDOWN).history, history);
+}
