@@ -1,6 +1,6 @@
 //! The journal's rows as bytes, and back: the codec between core's records and `journal.proto`.
 //!
-//! Keys sort by their table, then as core orders them. Decoding never panics: a row that cannot be read is an error
+//! Facts sort behind all other rows, by their sequence. Decoding never panics: a row that cannot be read is an error
 //! that names what is wrong with it.
 
 use std::net::IpAddr;
