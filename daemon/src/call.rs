@@ -206,7 +206,8 @@ fn check_netns(path: &Path, folders: &[PathBuf]) -> Result<(), CniError> {
     }
     let allowed = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
     let msg = format!("CNI_NETNS {:?} is not below one of the folders {allowed}", path.display().to_string());
-    Err(CniError::new(Code::InvalidEnvironment, msg).with_details("name every allowed folder with the daemon's flag --netns-folder"))
+    Err(CniError::new(Code::InvalidEnvironment, msg)
+        .with_details("name every allowed folder with the daemon's flag --netns-folder"))
 }
 
 /// The version to print an error in when the configuration itself cannot be read.

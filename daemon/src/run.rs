@@ -169,7 +169,12 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let mut feeder = tokio::spawn(feeder.run(messages));
 
     let coordinator = Coordinator::new(keeper.clone(), view.clone(), args.proc.clone());
-    let settler = Settler { keeper: keeper.clone(), coordinator: coordinator.clone(), proc: args.proc.clone() };
+    let settler = Settler {
+        keeper: keeper.clone(),
+        coordinator: coordinator.clone(),
+        proc: args.proc.clone(),
+        turn: Arc::default(),
+    };
     let spool = Spool::new(args.spool.clone());
     let ipam = Ipam { keeper: keeper.clone(), view: view.clone(), budget: args.budget };
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };

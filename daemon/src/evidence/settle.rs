@@ -13,7 +13,7 @@ use spiderpool_cni::types::ValidAttachment;
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns, Plugin};
 use spiderpool_core::node::event::{Errand, Event, Evidence};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -47,6 +47,8 @@ pub(crate) struct Settler {
     pub coordinator: Coordinator,
     /// The host's proc file system.
     pub proc: PathBuf,
+    /// One look at a time: what it saw must not be told of an address that has died anew since.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl Settler {
@@ -65,6 +67,7 @@ impl Settler {
         if places.is_empty() {
             return Ok(places);
         }
+        let _turn = self.turn.lock().await;
         // Read before the look: an address that dies during it may be configured after it was looked for.
         let dying = self.keeper.read(|node, _| dying(node)).await?;
         let proc = self.proc.clone();

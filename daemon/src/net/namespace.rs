@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -51,6 +51,15 @@ impl Namespace {
     /// The file cannot be looked at.
     pub(crate) fn identity(&self, cookie: u64) -> io::Result<Netns> {
         Ok(Netns { path: self.path.display().to_string(), inode: self.file.metadata()?.ino(), cookie })
+    }
+
+    /// The addresses on its links, link-local ones and the loopback's too.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn addresses(&self) -> io::Result<BTreeSet<IpAddr>> {
+        let mut netlink = self.enter(Connection::open)??;
+        Ok(observe::addresses(&mut netlink)?)
     }
 
     /// Does work inside the namespace, on a thread of its own: no thread that has been inside serves anything else.
@@ -125,8 +134,73 @@ pub(crate) fn identify(path: &Path) -> io::Result<Netns> {
 /// # Errors
 /// There is none, or the kernel refused.
 pub(crate) fn addresses(path: &Path) -> io::Result<BTreeSet<IpAddr>> {
-    let mut netlink = Namespace::open(path)?.enter(Connection::open)??;
-    Ok(observe::addresses(&mut netlink)?)
+    Namespace::open(path)?.addresses()
+}
+
+/// What the kernel says of a namespace that is asked for by its identity alone.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It lives, whoever holds it: a process, a mount anywhere, an open file.
+    Alive(Namespace),
+    /// Nothing holds it any more.
+    Gone,
+}
+
+/// The namespace of an identity, whatever path leads to it, by its file handle (open_by_handle_at(2)).
+///
+/// # Errors
+/// The kernel cannot tell. Whether it can at all, says [`can_find`].
+pub(crate) fn find(netns: &Netns) -> io::Result<Found> {
+    match by_handle(netns) {
+        Ok(file) => Ok(Found::Alive(Namespace { file, path: netns.path.clone().into() })),
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(Found::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether [`find`] is to be believed here: the kernel knows handles of namespaces (Linux 6.18), and finds by its
+/// cookie and inode the one that this thread is in.
+pub(crate) fn can_find() -> bool {
+    let own = || -> io::Result<bool> {
+        let path = Path::new("/proc/thread-self/ns/net");
+        let inode = std::fs::metadata(path)?.ino();
+        let own = Netns { path: path.display().to_string(), inode, cookie: own_cookie()? };
+        let absent = Netns { cookie: own.cookie ^ (1 << 62), ..own.clone() };
+        let (there, not_there) = (by_handle(&own)?.metadata()?.ino() == inode, find(&absent)?);
+        Ok(there && matches!(not_there, Found::Gone))
+    };
+    own().unwrap_or(false)
+}
+
+/// A handle of the kernel's namespace file system: `struct file_handle` with `struct nsfs_file_handle`
+/// (linux/nsfs.h) in it.
+#[repr(C)]
+struct Handle {
+    bytes: libc::c_uint,
+    kind: libc::c_int,
+    id: u64,
+    namespace_kind: u32,
+    inode: u32,
+}
+
+#[allow(unsafe_code)]
+fn by_handle(netns: &Netns) -> io::Result<File> {
+    /// `FD_NSFS_ROOT` (linux/fcntl.h): the handle is one of the namespace file system.
+    const NSFS_ROOT: libc::c_int = -10003;
+    /// `FILEID_NSFS` (linux/exportfs.h).
+    const KIND: libc::c_int = 0xf1;
+    let inode = u32::try_from(netns.inode).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The ID that handles carry is the cookie that sockets tell; `can_find` proves it.
+    let mut handle =
+        Handle { bytes: 16, kind: KIND, id: netns.cookie, namespace_kind: libc::CLONE_NEWNET as u32, inode };
+    // SAFETY: the pointer is to a local that begins as `struct file_handle` does and holds as many bytes as it says.
+    let opened =
+        unsafe { libc::open_by_handle_at(NSFS_ROOT, (&raw mut handle).cast(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if opened < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { File::from_raw_fd(opened) })
 }
 
 /// Runs a whole test inside a namespace, on a thread that ends with it.

@@ -232,3 +232,26 @@ fn an_announcement_reaches_the_segment() {
     let learnt = ip(&["-n", &lab.node, "neighbour", "show", "dev", "segment"]);
     assert!(learnt.contains(&format!("10.6.212.145 lladdr {}", net1.mac.unwrap())), "{learnt}");
 }
+
+/// Rule: Live means held. A namespace whose path is gone lives as long as a file of it is open.
+#[test]
+fn a_namespace_is_found_by_its_identity_as_long_as_anything_holds_it() {
+    assert!(namespace::can_find(), "this test needs Linux 6.18, whose namespaces have file handles");
+    let lab = Lab::new();
+    let known = namespace::identify(&path(&lab.pod)).unwrap();
+    let held = std::fs::File::open(path(&lab.pod)).unwrap();
+    drop(lab);
+    assert!(namespace::identify(Path::new(&known.path)).is_err(), "no path leads there");
+    let namespace::Found::Alive(found) = namespace::find(&known).unwrap() else { panic!("said to be gone") };
+    assert!(found.addresses().is_ok());
+    drop((found, held));
+    // The thread that was inside takes a moment to leave it.
+    let gone = || matches!(namespace::find(&known), Ok(namespace::Found::Gone));
+    let waited = (0..200).any(|_| {
+        gone() || {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            false
+        }
+    });
+    assert!(waited, "it lives on without a holder");
+}
