@@ -97,7 +97,8 @@ impl Ready<'_> {
 /// # Errors
 /// A program could not be started. A call that fails is not an error here.
 pub(crate) fn at_once(calls: &[Call]) -> Result<Burst> {
-    let (ready, stdouts): (Vec<_>, Vec<_>) = calls.iter().map(Call::prepare).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (ready, stdouts): (Vec<_>, Vec<_>) =
+        calls.iter().map(Call::prepare).collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let clock = Stopwatch::start();
     let (starts, finished) = thread::scope(|scope| {
         let collector = scope.spawn(|| collect(stdouts, clock));

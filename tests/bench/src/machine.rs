@@ -64,7 +64,8 @@ impl Memory {
     pub(crate) fn of(process: u32) -> Result<Self> {
         let text = fs::read_to_string(format!("/proc/{process}/status")).context("read the daemon's status")?;
         let field = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
+            let value =
+                text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
             let kibibytes: u64 = value.with_context(|| format!("no {name} in the daemon's status"))?.parse()?;
             anyhow::Ok(kibibytes * 1024)
         };

@@ -1,2 +1,68 @@
-//! .
-fn main() {}
+//! Figures side by side with Debian's host-local, in one run and one table.
+//!
+//! Times are no test: a slow run ends well. A call that fails ends the bench with exit status 1.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
+mod call;
+mod contender;
+mod contest;
+mod figures;
+mod machine;
+mod routes;
+mod table;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use spiderpool_lab::{Lab, NodeSpec, Product};
+
+use crate::table::Findings;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    println!("Building a node in namespaces, starting its daemon");
+    let product = Product::find()?;
+    let lab = Lab::start_with(vec![node()])?;
+    let node = lab.nodes().first().context("the lab has no node")?;
+    node.daemon().start()?;
+    let machine = machine::facts(lab.folder())?;
+    println!("ADD and DEL by spiderpool and by host-local, in turn");
+    let contest = contest::run(&lab)?;
+    println!("ADD and DEL by coordinator");
+    let routes = routes::run(&lab)?;
+    let programs = [
+        ("spiderpool", product.shims.join("spiderpool")),
+        ("coordinator", product.shims.join("coordinator")),
+        ("spiderpool-agent", product.agent.clone()),
+    ];
+    let sizes =
+        programs.into_iter().map(|(name, path)| Ok((name, fs::metadata(path)?.len()))).collect::<Result<_>>()?;
+    let findings = Findings { machine, contest, routes, sizes };
+    print!("{}", findings.render());
+    let complaint = findings.contest.complaint.as_ref().or(findings.routes.complaint.as_ref());
+    if findings.failures() > 0 || complaint.is_some() {
+        bail!("{} calls failed; the first: {}", findings.failures(), complaint.map_or("", String::as_str));
+    }
+    Ok(())
+}
+
+/// One node, with addresses enough that no cooldown is in the way.
+fn node() -> NodeSpec {
+    NodeSpec {
+        name: "bench".to_owned(),
+        address: Ipv4Addr::new(10, 6, 212, 131),
+        ranges: vec![(Ipv4Addr::new(10, 6, 64, 0), Ipv4Addr::new(10, 6, 127, 255))],
+    }
+}

@@ -1,0 +1,94 @@
+//! The coordinator on Pods as they are: `eth0` as Calico wires it, `net1` by Debian's macvlan with an address of ours.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use spiderpool_lab::{Lab, Node, Pod, PodSpec, Program, example};
+
+use crate::call::Call;
+use crate::contender::Sandbox;
+use crate::figures::Figures;
+
+/// Pods that take turns.
+const PODS: u8 = 10;
+/// ADDs of each.
+const TURNS: usize = 5;
+/// Turns before the first one that counts.
+const WARM_UP: usize = 1;
+const MACVLAN: &str = "/usr/lib/cni/macvlan";
+
+/// What the coordinator needs.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) add: Figures,
+    pub(crate) del: Figures,
+    /// The first error it printed.
+    pub(crate) complaint: Option<String>,
+}
+
+/// Runs ADD and DEL after each other, on a node whose daemon serves.
+pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
+    let node = lab.nodes().first().context("the lab has no node")?;
+    let pods = (0..PODS).map(|number| Wired::build(lab, node, number)).collect::<Result<Vec<_>>>()?;
+    let mut outcome = Outcome::default();
+    for turn in 0..WARM_UP + TURNS {
+        for (verb, counted) in [("ADD", true), ("DEL", false)] {
+            for pod in &pods {
+                let ended = pod.call(node, verb).run()?;
+                if !ended.success {
+                    outcome.complaint.get_or_insert_with(|| format!("{verb} by coordinator printed: {}", ended.stdout));
+                }
+                if turn >= WARM_UP || !ended.success {
+                    if counted { outcome.add.add(&ended) } else { outcome.del.add(&ended) }
+                }
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// A Pod with both interfaces.
+struct Wired {
+    sandbox: Sandbox,
+    /// The coordinator's network configuration.
+    config: String,
+    _pod: Pod,
+}
+
+impl Wired {
+    fn build(lab: &Lab, node: &Node, number: u8) -> Result<Self> {
+        let name = format!("wired-{number}");
+        let address = Ipv4Addr::new(10, 233, 105, 100 + number);
+        let pod = lab.pod(node.name(), PodSpec::new(&name, &format!("uid-of-{name}"), address))?;
+        let sandbox = Sandbox::new(&name, pod.namespace());
+        let previous = macvlan(node, &sandbox).with_context(|| format!("give net1 to {name}"))?;
+        let config = json!({
+            "cniVersion": "1.0.0", "name": "macvlan-ens192", "type": "coordinator",
+            "mode": "overlay", "tunePodRoutes": true, "detectGateway": false, "detectIPConflict": false,
+            "hostRuleTable": 500, "prevResult": previous,
+        });
+        Ok(Self { sandbox, config: config.to_string(), _pod: pod })
+    }
+
+    fn call(&self, node: &Node, verb: &str) -> Call {
+        let (path, arguments) = (node.cni_path(), self.sandbox.arguments());
+        let program = node.cni_bin().join("coordinator");
+        Call::new(&program, verb, &self.sandbox.environment("net1", &path, &arguments), &self.config)
+    }
+}
+
+/// ADD by macvlan, with the address from the daemon; returns the CNI result.
+fn macvlan(node: &Node, sandbox: &Sandbox) -> Result<Value> {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "macvlan-ens192", "type": "macvlan",
+        "master": example::UNDERLAY_LINK, "mode": "bridge",
+        "ipam": { "type": "spiderpool", "default_ipv4_ippool": [example::POOL] },
+    });
+    let (path, arguments) = (node.cni_path(), sandbox.arguments());
+    let program = Program::new(Path::new(MACVLAN)).env("CNI_COMMAND", "ADD").input(config.to_string());
+    let environment = sandbox.environment("net1", &path, &arguments);
+    let program = environment.into_iter().fold(program, |program, (name, value)| program.env(name, value));
+    node.namespace().run(&program)?.success()?.json()
+}
