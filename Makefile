@@ -36,12 +36,14 @@ lab: build ## the demo's world, kept up until Ctrl-C, to look around in (root)
 bench: build ## ADD through our programs beside host-local's, in one table (root)
 	@cargo run --quiet --release -p spiderpool-bench
 
-# crt-static: a program that the runtime starts for every call has no loader to wait for.
+# A program that the runtime starts for every call has no loader to wait for, and no relocations to apply.
+shim_flags := -C target-feature=+crt-static -C relocation-model=static
+
 .PHONY: build
 build: setup ## the programs as they are shipped
 	cargo build --release -p spiderpool-agent
-	cargo rustc --profile shim -p spiderpool -- -C target-feature=+crt-static
-	cargo rustc --profile shim -p coordinator -- -C target-feature=+crt-static
+	cargo rustc --profile shim -p spiderpool -- $(shim_flags)
+	cargo rustc --profile shim -p coordinator -- $(shim_flags)
 
 .PHONY: deny
 deny: ## licences, bans and sources of all dependencies (installs cargo-deny once: some minutes)

@@ -8,7 +8,7 @@
 //!
 //! A retry carries the same stamp: to the daemon it is the same call.
 
-use std::{error::Error, io, iter, path::Path, time::Duration};
+use std::{error::Error, io, iter, mem::ManuallyDrop, path::Path, time::Duration};
 
 use spiderpool_proto::node::{CniReply, CniRequest, cni_client::CniClient, cni_reply::Outcome};
 use tokio::{
@@ -54,6 +54,8 @@ pub(super) fn call(verb: Verb, request: CniRequest, settings: &Settings) -> Resu
         .enable_time()
         .build()
         .map_err(|error| Failure::Refused(CniError::new(Code::Io, format!("cannot start: {error}"))))
+        // Not taken down: the program is about to end, and the kernel closes what it leaves open.
+        .map(ManuallyDrop::new)
         .and_then(|runtime| runtime.block_on(converse(verb, &request, settings)))
         .and_then(|reply| {
             reply.outcome.ok_or_else(|| {
