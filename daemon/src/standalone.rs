@@ -121,8 +121,11 @@ impl Standalone {
     pub(crate) async fn run(mut self, mut messages: mpsc::UnboundedReceiver<(SessionId, Up)>) -> anyhow::Result<()> {
         let (changed, mut changes) = mpsc::channel(1);
         // A full channel means that a change is known already.
-        let mut watcher = notify::recommended_watcher(move |_| {
-            let _ = changed.try_send(());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the folder is an event too, and no change.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                let _ = changed.try_send(());
+            }
         })?;
         let folder = self.source.folder().to_owned();
         watcher
