@@ -7,6 +7,7 @@
 //! until no ADD is between the two.
 
 mod kernel;
+mod result;
 mod settings;
 
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +32,8 @@ use crate::net::{self, NetError, Outcome};
 use crate::view::View;
 
 use kernel::Kernel;
+use result::{addresses, answer, other_mac};
+pub(crate) use settings::synced;
 
 /// What the stories need.
 #[derive(Clone)]
@@ -80,27 +83,32 @@ impl Coordinator {
         let _turn = self.turns.take(&call.who.container).await;
         let record = self.record(call).await?;
         let recorded = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
-        let open = self.gate.read().await;
         let ask = Ask::of_inputs(&recorded, &inputs);
         let kernel = Kernel::open(call.netns.clone(), &self.proc, ask).await?.map_err(netns_error)?;
         let netns = kernel.identity().map_err(netns_error)?;
-        // A record of another namespace is of a sandbox that is gone: what it wants of the host goes now.
-        let known = record.as_ref().filter(|record| record.netns.is_same(&netns));
-        let before = known.map(|record| record.plan.clone()).unwrap_or_default();
+        let record = match record {
+            Some(old) if !old.netns.is_same(&netns) => {
+                self.supersede(call, old).await?;
+                None
+            }
+            same => same,
+        };
+        let before = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
+        let open = self.gate.read().await;
         let mut kernel = kernel.look().await?.map_err(kernel_error)?;
-        let on_host = recorded.host_objects().into_iter().cloned().collect();
+        let on_host = before.host_objects().into_iter().cloned().collect();
         kernel.seen.elsewhere = self.wanted_beside(&call.who.container, on_host).await?;
         let Extended { plan, warnings } = extend(&before, &inputs, &kernel.seen).map_err(refusal)?;
         for warning in &warnings {
             warn!(container = %call.who.container, interface = inputs.interface, %warning, "Not all is as asked");
         }
         self.write(call, &netns, plan.clone()).await?;
-        let steps = changes(&recorded, &plan, &kernel.seen);
+        let steps = changes(&before, &plan, &kernel.seen);
         let (kernel, outcome) = kernel.apply(steps).await?;
         drop(open);
         if !outcome.failures.is_empty() {
             let (left, error) = self.take_back(call, kernel, outcome).await?;
-            match known.filter(|record| record.parts.contains_key(&call.who)) {
+            match record.filter(|record| record.parts.contains_key(&call.who)) {
                 Some(record) => self.write(call, &netns, record.plan.clone()).await?,
                 None => self.erase(call.who.clone(), before).await?,
             }
@@ -152,8 +160,10 @@ impl Coordinator {
             return Err(CniError::new(Code::Difference, msg).into());
         }
         let kernel = kernel.look().await?.map_err(kernel_error)?;
-        let differences: Vec<String> =
+        let mut differences: Vec<String> =
             changes(&record.plan, &record.plan, &kernel.seen).iter().map(Change::difference).collect();
+        differences.extend(kernel.seen.pod.missing_addresses(&record.plan));
+        differences.extend(other_mac(call, &record.plan, &kernel.seen.pod)?);
         if differences.is_empty() {
             return Ok(String::new());
         }
@@ -184,6 +194,20 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Takes back what a container's record of another namespace wants, and erases it: that sandbox is gone.
+    async fn supersede(&self, call: &Call, old: Record) -> Result<(), Failure> {
+        if old.parts.values().any(|part| *part > call.started) {
+            let msg = format!("container {} is in the newer namespace {}", call.who.container, old.netns.path);
+            return Err(CniError::new(Code::TryAgain, msg).into());
+        }
+        let left = self.retire(&old, &Plan::default(), &call.who.container).await?;
+        for who in old.parts.into_keys() {
+            self.erase(who, Plan::default()).await?;
+        }
+        drop(left);
+        Ok(())
+    }
+
     /// What the story plans from; none: the settings say that nothing is to be done.
     fn inputs(&self, call: &Call, previous: &CniResult) -> Result<Option<Inputs>, CniError> {
         let world = self.view.world();
@@ -199,6 +223,8 @@ impl Coordinator {
             settings: merged,
             overlay_pod_cidr: list(own.overlay_pod_cidr, &cluster.overlay_pod_cidr),
             service_cidr: list(own.service_cidr, &cluster.service_cidr),
+            // Without Pod objects nobody says which interfaces a Pod will get.
+            to_come: None,
         }))
     }
 
@@ -320,23 +346,6 @@ impl Turns {
         };
         turn.lock_owned().await
     }
-}
-
-/// The interface's addresses in a result. One that names no interface is the caller's.
-fn addresses(result: &CniResult, interface: &str) -> Vec<IpNet> {
-    let own = |index: usize| result.interfaces.get(index).is_none_or(|found| found.name == interface);
-    result.ips.iter().filter(|ip| ip.interface.is_none_or(own)).map(|ip| ip.address).collect()
-}
-
-/// The result to print: what came in, with the MAC address that the interface has now.
-fn answer(previous: CniResult, plan: &Plan, interface: &str) -> CniResult {
-    let mut result = previous;
-    if let Some(mac) = plan.attached(interface).and_then(|attached| attached.mac) {
-        for found in result.interfaces.iter_mut().filter(|found| found.name == interface && found.sandbox.is_some()) {
-            found.mac = Some(mac.to_string());
-        }
-    }
-    result
 }
 
 fn netns_error(error: NetError) -> CniError {

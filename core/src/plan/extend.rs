@@ -1,5 +1,6 @@
 //! A plan grows by an interface, or shrinks by one.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -23,6 +24,8 @@ pub struct Inputs {
     pub overlay_pod_cidr: Vec<IpNet>,
     /// Subnets of Services.
     pub service_cidr: Vec<IpNet>,
+    /// Interfaces that later ADDs will bring to the Pod; none: not known.
+    pub to_come: Option<BTreeSet<String>>,
 }
 
 /// A plan, and what its maker should hear about it.
@@ -37,8 +40,10 @@ pub struct Extended {
 /// Why no plan can be made. Each message says what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The CNI result gives the interface no address.
-    #[error("prevResult gives interface {0:?} no address; the plugin before must have an `ipam` section")]
+    /// The CNI result gives the interface no address, or link-local ones alone.
+    #[error(
+        "prevResult gives interface {0:?} no address that is not link-local; the plugin before must have an `ipam` section"
+    )]
     NoAddress(String),
     /// The interface is not there.
     #[error(
@@ -63,6 +68,18 @@ pub enum Refused {
         /// What was found instead.
         found: String,
     },
+    /// The interface that shall have the default route is not there, and no later ADD brings it.
+    #[error(
+        "default route NIC {nic:?} is not in the Pod when {interface} is added, and nothing after it brings it; name one of: {there}"
+    )]
+    NoDefaultRouteNic {
+        /// What was named.
+        nic: String,
+        /// The calling interface.
+        interface: String,
+        /// The Pod's interfaces.
+        there: String,
+    },
     /// A network to hijack is the whole address space.
     #[error("`{0}` as a network to reach by the default CNI would take every route; name smaller networks")]
     EveryNetwork(IpNet),
@@ -80,6 +97,17 @@ pub enum Warning {
         interface: String,
         /// The family.
         family: Family,
+    },
+    /// The way to the node does not carry IPv6.
+    #[error(
+        "IPv6 is switched off on {link}: no IPv6 routes to the node and the cluster's networks for {interface}; \
+         give the default CNI an IPv6 pool, or set `disable_ipv6` of {link} to 0"
+    )]
+    Ipv6Off {
+        /// The link, in the Pod or on the node.
+        link: String,
+        /// The Pod's interface.
+        interface: String,
     },
     /// The interface that shall have the default route is not there.
     #[error("default route NIC {0:?} is not in the Pod (yet): the default route stays where it is")]
@@ -117,6 +145,7 @@ pub fn extend(before: &Plan, inputs: &Inputs, seen: &Observation) -> Result<Exte
         Some(earlier) => *earlier = attached,
         None => all.push(attached),
     }
+    check_default_route_nic(&all, inputs, seen)?;
     let uplinks = all
         .iter()
         .map(|attached| Uplink::find(&attached.default_cni_nic, seen))
@@ -136,7 +165,7 @@ pub fn withdraw(before: &Plan, interface: &str) -> Plan {
 
 /// The record of the calling interface.
 fn attach(before: &Plan, inputs: &Inputs, seen: &Observation) -> Result<Attached, Refused> {
-    let Inputs { interface, addresses, settings, overlay_pod_cidr, service_cidr } = inputs;
+    let Inputs { interface, addresses, settings, overlay_pod_cidr, service_cidr, to_come: _ } = inputs;
     let default_cni_nic = settings.default_cni_nic();
     check_mode(interface, settings.mode(), default_cni_nic, seen)?;
     if seen.pod.link(interface).is_none() {
@@ -171,6 +200,26 @@ fn attach(before: &Plan, inputs: &Inputs, seen: &Observation) -> Result<Attached
     })
 }
 
+/// The default route NIC that counts is there, or may still come.
+fn check_default_route_nic(all: &[Attached], inputs: &Inputs, seen: &Observation) -> Result<(), Refused> {
+    let interface = &inputs.interface;
+    let named = all.iter().rev().filter(|one| one.tune_pod_routes).find_map(|one| one.default_route_nic.as_ref());
+    let Some(nic) = named.filter(|nic| seen.pod.link(nic).is_none()) else { return Ok(()) };
+    // Runtimes number interfaces in the order of their ADDs: what net2 does not find of net1 never comes.
+    let passed = matches!((number(nic), number(interface)), (Some(named), Some(own)) if named < own);
+    if !passed && inputs.to_come.as_ref().is_none_or(|to_come| to_come.contains(nic)) {
+        return Ok(());
+    }
+    let links = seen.pod.links.iter().filter(|link| !link.loopback).map(|link| link.name.as_str());
+    let there = links.collect::<Vec<_>>().join(", ");
+    Err(Refused::NoDefaultRouteNic { nic: nic.clone(), interface: interface.clone(), there })
+}
+
+/// N of netN.
+fn number(interface: &str) -> Option<u32> {
+    interface.strip_prefix("net").and_then(|number| number.parse().ok())
+}
+
 /// The link that a Pod has towards its node in underlay mode.
 const UNDERLAY_VETH: &str = "veth0";
 
@@ -203,8 +252,7 @@ fn table_number(before: &Plan, interface: &str) -> u32 {
     }
     let free =
         |table: &u32| !RESERVED.contains(table) && before.attached.iter().all(|attached| attached.table != *table);
-    let by_name = interface.strip_prefix("net").and_then(|number| number.parse::<u32>().ok());
-    by_name
+    number(interface)
         .filter(|number| (1..1000).contains(number))
         .map(|number| super::DEFAULT_CNI_TABLE + number)
         .filter(free)

@@ -176,6 +176,9 @@ impl Route {
     /// `RTPROT_KERNEL`: made by the kernel for an address.
     pub const PROTOCOL_KERNEL: u8 = 2;
 
+    /// `RTPROT_RA`: learnt by the kernel from a Router Advertisement.
+    pub const PROTOCOL_ADVERTISEMENT: u8 = 9;
+
     /// The route's family.
     pub fn family(&self) -> Family {
         Family::of_net(&self.destination)

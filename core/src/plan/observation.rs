@@ -59,6 +59,8 @@ pub struct SeenLink {
     pub peer: Option<u32>,
     /// Packets in the transmit queue.
     pub tx_queue_length: u32,
+    /// IPv6 is switched off on it (`disable_ipv6`): the kernel takes no IPv6 route by it.
+    pub ipv6_off: bool,
 }
 
 /// An address as seen.
@@ -120,6 +122,9 @@ impl Ask {
         ask.host_tables.insert(inputs.settings.host_rule_table());
         ask.addresses.extend(inputs.addresses.iter().map(IpNet::addr));
         ask.sysctls.extend(rp_filter_keys(&inputs.interface));
+        if inputs.addresses.iter().any(|address| Family::of_net(address) == Family::V6) {
+            ask.sysctls.insert(disable_ipv6_key(&inputs.interface));
+        }
         ask
     }
 }
@@ -128,6 +133,11 @@ impl Ask {
 /// (`Documentation/networking/ip-sysctl.rst`).
 pub(super) fn rp_filter_keys(interface: &str) -> [String; 2] {
     ["all", interface].map(|name| format!("net/ipv4/conf/{name}/rp_filter"))
+}
+
+/// The setting that switches IPv6 off on an interface (`Documentation/networking/ip-sysctl.rst`).
+pub(super) fn disable_ipv6_key(interface: &str) -> String {
+    format!("net/ipv6/conf/{interface}/disable_ipv6")
 }
 
 impl Observation {
@@ -192,6 +202,30 @@ impl Seen {
     /// The link of a name.
     pub fn link(&self, name: &str) -> Option<&SeenLink> {
         self.links.iter().find(|link| link.name == name)
+    }
+
+    /// Whether the kernel learnt the route from a Router Advertisement (RFC 4861, section 4.2): the default route by the
+    /// router, or the subnet of an address that it made up itself (SLAAC). Such routes come and go with the router.
+    pub(super) fn is_learnt(&self, route: &Route) -> bool {
+        let own_subnet = || {
+            let mut own = self.addresses.iter().filter(|seen| seen.permanent && seen.device == route.device);
+            own.any(|seen| route.destination.contains(&seen.address.addr()))
+        };
+        let by_kernel = route.protocol == Route::PROTOCOL_KERNEL && route.family() == Family::V6;
+        route.protocol == Route::PROTOCOL_ADVERTISEMENT || by_kernel && !own_subnet()
+    }
+
+    /// The addresses of a plan's interfaces that are not on them, as CHECK names them.
+    pub fn missing_addresses(&self, plan: &Plan) -> Vec<String> {
+        let there = |interface: &str, address: &IpNet| {
+            self.addresses.iter().any(|seen| seen.device == interface && seen.address == *address)
+        };
+        let planned =
+            plan.attached.iter().flat_map(|one| one.addresses.iter().map(|address| (&one.interface, address)));
+        planned
+            .filter(|(interface, address)| !there(interface, address))
+            .map(|(interface, address)| format!("missing: pod address {address} dev {interface}"))
+            .collect()
     }
 
     /// The object that stands where the given one belongs, whatever its value; for a route, one that does the same.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::object::default_metric;
-use super::observation::rp_filter_keys;
+use super::observation::{disable_ipv6_key, rp_filter_keys};
 use super::{
     Attached, DEFAULT_CNI_TABLE, Extended, Link, LinkAttribute, MAIN, Mac, Neighbour, Object, Observation, Plan,
     Refused, Route, Rule, Scope, SeenLink, Side, Sysctl, Warning,
@@ -31,6 +31,8 @@ const PRIORITY_AND_TABLE: u32 = 32861;
 pub(super) struct Uplink {
     pod: (String, Mac),
     host: (String, Mac),
+    /// Its end, if there is one, on which IPv6 is switched off.
+    ipv6_off: Option<String>,
 }
 
 impl Uplink {
@@ -49,19 +51,28 @@ impl Uplink {
         let outer = outer.ok_or_else(|| refused("its other end is not in the node's namespace".into()))?;
         match (inner.mac, outer.mac) {
             (Some(inner_mac), Some(outer_mac)) => {
-                Ok(Uplink { pod: (inner.name.clone(), inner_mac), host: (outer.name.clone(), outer_mac) })
+                let ipv6_off = [inner, outer].into_iter().find(|link| link.ipv6_off).map(|link| link.name.clone());
+                Ok(Uplink { pod: (inner.name.clone(), inner_mac), host: (outer.name.clone(), outer_mac), ipv6_off })
             }
             _ => Err(refused("it has no MAC address".into())),
         }
     }
+
+    /// The end that cannot carry a family.
+    fn without(&self, family: Family) -> Option<&str> {
+        self.ipv6_off.as_deref().filter(|_| family == Family::V6)
+    }
 }
 
 /// The Pod's main table as it was before any plan, as far as it can be known: what is there without what was added,
-/// with what was moved away.
+/// with what was moved away. What the kernel learnt from a router is none of it: a plan must not depend on when the
+/// last advertisement came.
 pub(super) fn originals(before: &Plan, calling: &str, seen: &Observation) -> Vec<Route> {
     let wanted = before.wanted();
     let mut routes: Vec<Route> = Vec::new();
-    for route in seen.pod.routes.iter().filter(|route| route.table == MAIN && !is_link_local(&route.destination)) {
+    let given =
+        |route: &&Route| route.table == MAIN && !is_link_local(&route.destination) && !seen.pod.is_learnt(route);
+    for route in seen.pod.routes.iter().filter(given) {
         let object = Object::from(route.clone());
         if !wanted.iter().any(|wanted| wanted.same(&object)) && !routes.iter().any(|known| known.same(route)) {
             routes.push(route.clone());
@@ -92,12 +103,19 @@ pub(super) fn derive(
     for family in [Family::V4, Family::V6] {
         draft.tune(family, &attached);
     }
-    let common_rp_filter = attached.iter().rev().find_map(|one| one.rp_filter);
+    let common_rp_filter = attached.iter().filter_map(|one| one.rp_filter).min();
     for (one, uplink) in attached.iter().zip(uplinks) {
         draft.attributes(one, common_rp_filter);
         for family in one.families() {
-            draft.host_side(one, uplink, family);
-            draft.pod_side(one, uplink, family);
+            match uplink.without(family) {
+                Some(link) => {
+                    draft.warn(Warning::Ipv6Off { link: link.into(), interface: one.interface.clone() });
+                }
+                None => {
+                    draft.host_side(one, uplink, family);
+                    draft.pod_side(one, uplink, family);
+                }
+            }
         }
         draft.policy_routes(one);
     }
@@ -140,8 +158,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Link attributes and kernel settings of the interface. There is one setting for all interfaces of the Pod: what
-    /// the last of them to be attached asked for.
+    /// Link attributes and kernel settings of the interface. The kernel filters by the greater of an interface's value
+    /// and the one for all, so the one for all is the smallest that was asked for: each interface gets its own.
     fn attributes(&mut self, attached: &Attached, common_rp_filter: Option<u8>) {
         let interface = attached.interface.as_str();
         let attributes = [
@@ -156,6 +174,10 @@ impl Draft<'_> {
             for (key, value) in rp_filter_keys(interface).into_iter().zip([common, own]) {
                 self.want(interface, Sysctl { side: Side::Pod, key, value: value.to_string() });
             }
+        }
+        if attached.has(Family::V6) {
+            let key = disable_ipv6_key(interface);
+            self.want(interface, Sysctl { side: Side::Pod, key, value: "0".into() });
         }
     }
 
@@ -207,13 +229,10 @@ impl Draft<'_> {
         });
         let Some(usual) = usual.filter(|_| !tuned.is_empty()) else { return };
         let keeper = self.wanted_keeper(family, &tuned, &holders).unwrap_or(usual);
-        for one in &tuned {
-            let alone = holders.iter().all(|holder| *holder == one.interface);
-            if !alone && one.interface != keeper {
-                let priority = PRIORITY_AND_TABLE.saturating_sub(one.table);
-                self.look_up(&one.interface, priority, one.addresses_of(family), one.table);
-                self.move_routes(&one.interface, &one.interface, family, one.table);
-            }
+        for one in tuned.iter().filter(|one| one.interface != keeper) {
+            let priority = PRIORITY_AND_TABLE.saturating_sub(one.table);
+            self.look_up(&one.interface, priority, one.addresses_of(family), one.table);
+            self.move_routes(&one.interface, &one.interface, family, one.table);
         }
         let Some(base) = base else { return };
         let addresses = self.base_addresses(&base, family);

@@ -8,6 +8,7 @@ use super::*;
 use crate::world::{Mode, RpFilter, Settings};
 
 mod kernel;
+mod routes;
 
 fn mac(last: u8) -> Mac {
     Mac([0xa2, 0x99, 0x9d, 0x04, 0x01, last])
@@ -24,6 +25,7 @@ fn link(index: u32, name: &str, kind: &str, peer: Option<u32>) -> SeenLink {
         mtu: 1500,
         peer,
         tx_queue_length: 1000,
+        ipv6_off: false,
     }
 }
 
@@ -114,7 +116,9 @@ fn seed() -> Observation {
 }
 
 fn sysctls(names: &[&str]) -> BTreeMap<String, String> {
-    names.iter().map(|name| (format!("net/ipv4/conf/{name}/rp_filter"), "1".to_owned())).collect()
+    let filters = names.iter().map(|name| (format!("net/ipv4/conf/{name}/rp_filter"), "1".to_owned()));
+    let switches = names.iter().map(|name| (format!("net/ipv6/conf/{name}/disable_ipv6"), "0".to_owned()));
+    filters.chain(switches).collect()
 }
 
 fn inputs(interface: &str, addresses: &[&str]) -> Inputs {
@@ -124,6 +128,7 @@ fn inputs(interface: &str, addresses: &[&str]) -> Inputs {
         settings: Settings::default(),
         overlay_pod_cidr: vec!["10.233.64.0/18".parse().unwrap()],
         service_cidr: vec!["10.233.0.0/18".parse().unwrap()],
+        to_come: None,
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn is_disabled(call: &Call, world: &World) -> Result<bool, CniError> 
 ///
 /// # Errors
 /// Code 11: it is not there, or not ready.
-pub(super) fn synced(world: &World) -> Result<&world::Coordinator, CniError> {
+pub(crate) fn synced(world: &World) -> Result<&world::Coordinator, CniError> {
     let Some(coordinator) = &world.coordinator else {
         let msg = "no SpiderCoordinator is known; create one named default, with the cluster's subnets in its status";
         return Err(CniError::new(Code::TryAgain, msg));

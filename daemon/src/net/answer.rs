@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
-use netlink_packet_route::link::{LinkAttribute as LinkField, LinkFlags, LinkInfo};
+use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, LinkAttribute as LinkField, LinkFlags, LinkInfo};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteScope, RouteType,
@@ -38,6 +38,7 @@ pub(super) fn link(message: &RouteNetlinkMessage) -> Option<SeenLink> {
             LinkField::Mtu(mtu) => link.mtu = *mtu,
             LinkField::Link(peer) => link.peer = Some(*peer),
             LinkField::TxQueueLen(length) => link.tx_queue_length = *length,
+            LinkField::AfSpecUnspec(families) => link.ipv6_off = is_ipv6_off(families),
             LinkField::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {
@@ -49,6 +50,16 @@ pub(super) fn link(message: &RouteNetlinkMessage) -> Option<SeenLink> {
         }
     }
     Some(link).filter(|link| !link.name.is_empty())
+}
+
+/// Whether a link says that IPv6 is switched off on it.
+fn is_ipv6_off(families: &[AfSpecUnspec]) -> bool {
+    let settings = families.iter().filter_map(|family| match family {
+        AfSpecUnspec::Inet6(settings) => Some(settings),
+        _ => None,
+    });
+    let off = |setting: &AfSpecInet6| matches!(setting, AfSpecInet6::DevConf(values) if values.disable_ipv6 != 0);
+    settings.flatten().any(off)
 }
 
 /// An address, and the index of its link.

@@ -20,13 +20,13 @@ pub(crate) fn observe(
     host: &mut Connection,
 ) -> Result<Observation, NetError> {
     let pod = match sandbox {
-        Some(sandbox) => Seen { sysctls: sandbox.sysctls.read(), ..whole(&mut sandbox.netlink)? },
+        Some(sandbox) => Seen { sysctls: sandbox.sysctls.read(), ..whole(ask, &mut sandbox.netlink)? },
         None => Seen::default(),
     };
     let mut preferred_sources = Vec::new();
-    let own = ask.addresses.iter().copied().chain(pod_addresses(&pod));
+    let own = ask.addresses.iter().copied().chain(pod_addresses(ask, &pod));
     let families: BTreeSet<Family> = own.map(|address| Family::of(&address)).collect();
-    for address in pod_addresses(&pod) {
+    for address in pod_addresses(ask, &pod) {
         preferred_sources.extend(host.preferred_source(address)?);
     }
     let peer = pod.link(&ask.towards_host).and_then(|link| link.peer);
@@ -40,10 +40,13 @@ pub(super) fn addresses(netlink: &mut Connection) -> Result<BTreeSet<IpAddr>, Ne
     Ok(found.iter().filter_map(answer::address).map(|(_, address, ..)| address.addr()).collect())
 }
 
-/// The Pod's addresses that the node may know, the default CNI's first as its link is older.
-fn pod_addresses(pod: &Seen) -> impl Iterator<Item = IpAddr> + '_ {
+/// The Pod's addresses that the node may know, the default CNI's first as its link is older. Not those that the kernel
+/// learnt from a router: what is planned must not depend on when it spoke.
+fn pod_addresses<'a>(ask: &'a Ask, pod: &'a Seen) -> impl Iterator<Item = IpAddr> + 'a {
     let loopback = |device: &str| pod.link(device).is_none_or(|link| link.loopback);
-    pod.addresses.iter().filter(move |seen| seen.global && !loopback(&seen.device)).map(|seen| seen.address.addr())
+    let given = |seen: &&SeenAddress| seen.permanent || ask.addresses.contains(&seen.address.addr());
+    let known = move |seen: &&SeenAddress| seen.global && given(seen) && !loopback(&seen.device);
+    pod.addresses.iter().filter(known).map(|seen| seen.address.addr())
 }
 
 fn names(links: &[SeenLink]) -> Names {
@@ -55,7 +58,7 @@ fn links(netlink: &mut Connection) -> Result<Vec<SeenLink>, NetError> {
 }
 
 /// A namespace in full.
-fn whole(netlink: &mut Connection) -> Result<Seen, NetError> {
+fn whole(ask: &Ask, netlink: &mut Connection) -> Result<Seen, NetError> {
     let links = links(netlink)?;
     let names = names(&links);
     let addresses: Vec<SeenAddress> = netlink
@@ -69,7 +72,7 @@ fn whole(netlink: &mut Connection) -> Result<Seen, NetError> {
         .filter_map(|message| answer::neighbour(message, Side::Pod, &names))
         .collect();
     let (mut routes, mut rules) = (Vec::new(), Vec::new());
-    for family in families_of(&addresses) {
+    for family in families_of(ask, &addresses) {
         let found = netlink.dump(&request::get_routes(family, None))?;
         routes.extend(found.iter().flat_map(|message| answer::routes(message, Side::Pod, &names)));
         let found = netlink.dump(&request::get_rules(family))?;
@@ -78,9 +81,11 @@ fn whole(netlink: &mut Connection) -> Result<Seen, NetError> {
     Ok(Seen { links, addresses, routes, rules, neighbours, sysctls: BTreeMap::new() })
 }
 
-/// IPv4, and IPv6 where an address of global scope shows that it is in use.
-fn families_of(addresses: &[SeenAddress]) -> Vec<Family> {
-    let six = addresses.iter().any(|seen| seen.global && Family::of_net(&seen.address) == Family::V6);
+/// IPv4, and IPv6 where an address of global scope shows that it is in use, or an attachment has one: a link that was
+/// set down has lost it, and its rules are still there.
+fn families_of(ask: &Ask, addresses: &[SeenAddress]) -> Vec<Family> {
+    let six = addresses.iter().any(|seen| seen.global && Family::of_net(&seen.address) == Family::V6)
+        || ask.addresses.iter().any(IpAddr::is_ipv6);
     if six { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
 }
 

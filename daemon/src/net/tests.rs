@@ -25,6 +25,7 @@ fn inputs() -> Inputs {
         settings: Settings::default(),
         overlay_pod_cidr: vec!["10.233.64.0/18".parse().unwrap()],
         service_cidr: vec!["10.233.0.0/18".parse().unwrap()],
+        to_come: None,
     }
 }
 
@@ -43,7 +44,7 @@ fn add(inputs: &Inputs, sandbox: &mut Sandbox, host: &mut Connection) -> (Plan, 
 }
 
 #[test]
-fn an_add_gives_the_tables_of_the_contract_and_a_del_takes_them_back() {
+fn an_add_gives_the_tables_and_a_del_takes_them_back() {
     let lab = Lab::new();
     let (mut sandbox, mut host) = (sandbox(&lab), host(&lab));
     let before = lab.state();

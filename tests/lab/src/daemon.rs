@@ -27,6 +27,7 @@ pub(crate) struct Places {
     pub(crate) spool: PathBuf,
     pub(crate) cni_bin: PathBuf,
     pub(crate) netns: PathBuf,
+    pub(crate) proc: PathBuf,
     pub(crate) log: PathBuf,
 }
 
@@ -161,12 +162,13 @@ impl Daemon {
     }
 
     fn command(&self, product: &Product, arguments: &[&str]) -> Result<Command> {
-        let Places { standalone, state, socket, spool, netns, log, cni_bin: _ } = &self.places;
+        let Places { standalone, state, socket, spool, netns, proc, log, cni_bin: _ } = &self.places;
         let log = File::options().create(true).append(true).open(log).context("open the daemon's log")?;
         let mut command = Command::new(&product.agent);
         command.arg("run").args(["--node-name", &self.node, "--http-listen", "127.0.0.1:5711"]);
         command.arg("--standalone").arg(standalone).arg("--state-dir").arg(state);
         command.arg("--socket").arg(socket).arg("--spool").arg(spool).arg("--netns-folder").arg(netns);
+        command.arg("--proc").arg(proc);
         command.args(arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().context("share the daemon's log")?).stderr(log);
         Ok(command)

@@ -19,6 +19,8 @@ pub const SERVICE_CIDR: &str = "10.233.0.0/18";
 pub const HIJACK_CIDR: &str = "169.254.0.0/16";
 /// The next hop that Calico gives every Pod: nobody has it, the node answers for it (proxy ARP).
 pub const CALICO_NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The same for IPv6: the link-local address of the node's end of `eth0`.
+pub const CALICO_NEXT_HOP_IPV6: &str = "fe80::ecee:eeff:feee:eeee";
 /// The underlay link of every node.
 pub const UNDERLAY_LINK: &str = "ens192";
 /// The DNS Service.

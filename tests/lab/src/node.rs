@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::daemon::{Daemon, Places};
@@ -47,18 +47,19 @@ impl Node {
     pub(crate) fn build(spec: NodeSpec, lab: &Path, topology: &Topology) -> Result<Self> {
         let folder = lab.join(&spec.name);
         let private = |part: &str| DirBuilder::new().mode(0o700).create(folder.join(part));
-        for part in ["", "netns", "pods", "cni-bin", "net.d", "state", "run", "var-lib", "var-lib/cni", "first-process"]
+        for part in
+            ["", "netns", "pods", "cni-bin", "net.d", "state", "run", "var-lib", "var-lib/cni", "proc", "proc/1"]
         {
             private(part).with_context(|| format!("make {part} in {}", folder.display()))?;
         }
-        // What the machine's first process holds is not the node's, and a container may not even look: without this
-        // no namespace could be proved gone.
-        fs::write(folder.join("first-process/mountinfo"), "").context("stand in for the first process")?;
-        let binds = vec![
-            // libcni and host-local write below /var/lib/cni, with no way to say otherwise.
-            Bind { from: folder.join("var-lib"), to: "/var/lib".into() },
-            Bind { from: folder.join("first-process"), to: "/proc/1".into() },
-        ];
+        // A machine of its own has processes of its own: what other nodes and the machine below hold is not this node's.
+        let proc = folder.join("proc");
+        for part in ["sys", "self"] {
+            symlink(Path::new("/proc").join(part), proc.join(part)).with_context(|| format!("link {part}"))?;
+        }
+        fs::write(proc.join("1/mountinfo"), "").context("stand in for the first process")?;
+        // libcni and host-local write below /var/lib/cni, with no way to say otherwise.
+        let binds = vec![Bind { from: folder.join("var-lib"), to: "/var/lib".into() }];
         let launcher = Launcher::start(&spec.name, binds)?;
         let namespace = Namespace::create(&launcher, &folder.join("netns"), &spec.name)?;
         topology.plug(&spec.name, &namespace, UNDERLAY_LINK)?;
@@ -74,6 +75,7 @@ impl Node {
             spool: folder.join("spool"),
             cni_bin: folder.join("cni-bin"),
             netns: folder.join("pods"),
+            proc,
             log: folder.join("daemon.log"),
         };
         let daemon = Daemon::new(&spec.name, namespace.clone(), places);

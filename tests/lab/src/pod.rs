@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::chain::Chain;
-use crate::example::CALICO_NEXT_HOP;
+use crate::example::{CALICO_NEXT_HOP, CALICO_NEXT_HOP_IPV6};
 use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::program::{Finished, Program};
@@ -71,6 +71,30 @@ impl Pod {
     /// Its network namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.sandbox
+    }
+
+    /// Gives `eth0` an IPv6 address as Calico does: the next hop is the link-local address of the node's end.
+    ///
+    /// # Errors
+    /// The address is there already.
+    pub fn add_ipv6(&self, address: Ipv6Addr) -> Result<()> {
+        let link = &self.host_link;
+        self.node.ip_batch(&format!("route replace {address}/128 dev {link}\n"))?;
+        self.sandbox.ip_batch(&format!(
+            "addr add {address}/128 dev eth0 nodad\nroute add default via {CALICO_NEXT_HOP_IPV6} dev eth0\n"
+        ))
+    }
+
+    /// Takes `eth0`'s IPv4 away.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn remove_ipv4(&self) -> Result<()> {
+        let address = self.spec.address;
+        self.node.ip_batch(&format!("route del {address}/32 dev {}\n", self.host_link))?;
+        self.sandbox.ip_batch(&format!(
+            "route del default dev eth0\nroute del {CALICO_NEXT_HOP} dev eth0\naddr del {address}/32 dev eth0\n"
+        ))
     }
 
     /// The node's end of `eth0`.
@@ -147,7 +171,7 @@ impl Pod {
     ///
     /// # Errors
     /// `ping` could not be started. No answer is not an error here.
-    pub fn ping(&self, options: &[&str], destination: Ipv4Addr) -> Result<Finished> {
+    pub fn ping(&self, options: &[&str], destination: impl Into<IpAddr>) -> Result<Finished> {
         self.sandbox.run(&Program::ping(options, destination))
     }
 
@@ -157,6 +181,8 @@ impl Pod {
         sandbox.sysctl(&[
             // As distributions set it: an interface drops what its routes would not send back.
             ("ipv4/conf/default/rp_filter", "1"),
+            // No duplicate address detection: nobody waits a second for each IPv6 address.
+            ("ipv6/conf/default/accept_dad", "0"),
         ])?;
         // Calico's MTU, and its MAC address of the node's end.
         let options = "address ee:ee:ee:ee:ee:ee mtu 1430";

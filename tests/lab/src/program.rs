@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -34,8 +34,8 @@ impl Program {
     }
 
     /// The ping that the lab uses everywhere: two packets, quickly. `options` go before the destination.
-    pub fn ping(options: &[&str], destination: Ipv4Addr) -> Self {
-        Self::new("ping").args(["-c", "2", "-i", "0.2", "-W", "2"]).args(options).arg(destination.to_string())
+    pub fn ping(options: &[&str], destination: impl Into<IpAddr>) -> Self {
+        Self::new("ping").args(["-c", "2", "-i", "0.2", "-W", "2"]).args(options).arg(destination.into().to_string())
     }
 
     /// One more argument.
