@@ -69,6 +69,8 @@ pub struct Meta {
     pub boot: BootId,
     /// The last session number used.
     pub session: SessionId,
+    /// What was there when the journal began has been taken over: ADDs may be served.
+    pub adopted: bool,
 }
 
 /// A lease as it stands now: what was granted less what went back.

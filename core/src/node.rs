@@ -15,8 +15,9 @@ use std::sync::Arc;
 use crate::journal::{Key, Meta, Record};
 use crate::message::{Down, GrantId, SessionId, Up};
 use crate::plan::Plan;
-use crate::world::PodId;
+use crate::world::{PodId, PoolName};
 
+pub mod adopt;
 pub mod attachment;
 pub mod event;
 pub mod history;
@@ -73,6 +74,11 @@ impl Node {
         self.waiters.len()
     }
 
+    /// The ADDs that wait for an address, in the order they came, each with the pools that the feeder is asked for.
+    pub fn waits(&self) -> impl Iterator<Item = (&Add, &BTreeSet<PoolName>)> {
+        self.waiters.iter()
+    }
+
     /// When the next [`Event::Due`] is wanted, on the boot clock.
     pub fn due(&self) -> Option<u64> {
         self.waiters.due()
@@ -96,6 +102,7 @@ impl Node {
             Event::Closed(session) if self.is_open(session) => self.session = None,
             Event::Closed(_) => {}
             Event::Evidence(evidence) => self.learn(now, evidence, out),
+            Event::Adopt { ticket, found } => self.adopt(now, ticket, found, out),
             Event::Due => self.expire(now, out),
         }
         self.demand(out);

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Where the daemon listens unless told otherwise.
+const SOCKET: &str = "/var/run/spidernet/spiderpool.sock";
+
 /// The node's daemon of the underlay network: gives Pods addresses from pools and sets their routes.
 #[derive(Debug, Parser)]
 #[command(name = "spiderpool-agent", version, after_help = EXAMPLES)]
@@ -23,7 +26,12 @@ Examples:
   # Serve this node from a folder of SpiderIPPool, SpiderReservedIP and SpiderCoordinator documents, without a cluster.
   spiderpool-agent run --standalone /etc/spidernet
 
-  # Ask the running daemon.
+  # Ask the running daemon: its state; one container, by what its ID begins with; one address.
+  spiderpool-agent status
+  spiderpool-agent why 3f2a9c
+  spiderpool-agent why 10.6.212.145
+
+  # The same and more as data.
   grpcurl -plaintext -unix /var/run/spidernet/spiderpool.sock spiderpool.node.v1.Inspect/ListPools";
 
 /// The verbs.
@@ -33,6 +41,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Copy the CNI programs into the runtime's folder and write their settings beside them.
     Install(InstallArgs),
+    /// Show the state of this node's daemon: pools, and what waits and why.
+    Status(StatusArgs),
+    /// Show what is recorded and remembered of a container or an address.
+    Why(WhyArgs),
 }
 
 /// Flags of `run`.
@@ -54,7 +66,7 @@ pub(crate) struct RunArgs {
     pub state_dir: PathBuf,
 
     /// Unix socket that the CNI programs call. Its folder is made for root alone.
-    #[arg(long, value_name = "PATH", env = "SPIDERPOOL_SOCKET", default_value = "/var/run/spidernet/spiderpool.sock")]
+    #[arg(long, value_name = "PATH", env = "SPIDERPOOL_SOCKET", default_value = SOCKET)]
     pub socket: PathBuf,
 
     /// Folder where the CNI programs leave a DEL while the daemon is away.
@@ -78,6 +90,17 @@ pub(crate) struct RunArgs {
     /// The host's proc file system: where sysctls are set and namespaces are looked for.
     #[arg(long, value_name = "DIR", env = "SPIDERPOOL_PROC", default_value = "/proc")]
     pub proc: PathBuf,
+
+    /// Folder of results that the runtime's CNI library keeps; may be given several times. Read once, when the journal was
+    /// lost or is of another boot, to know again who holds which address.
+    #[arg(
+        long = "cni-cache",
+        value_name = "DIR",
+        env = "SPIDERPOOL_CNI_CACHES",
+        value_delimiter = ':',
+        default_values = ["/var/lib/cni/results", "/var/lib/cni/multus/results"]
+    )]
+    pub(crate) cni_caches: Vec<PathBuf>,
 
     /// Seconds that an address rests after its release, so that neighbours forget who had it. Under pressure the longest
     /// resting one is given out earlier.
@@ -109,7 +132,7 @@ pub(crate) struct InstallArgs {
     pub from: Option<PathBuf>,
 
     /// Socket that the programs are to call.
-    #[arg(long, value_name = "PATH", env = "SPIDERPOOL_SOCKET", default_value = "/var/run/spidernet/spiderpool.sock")]
+    #[arg(long, value_name = "PATH", env = "SPIDERPOOL_SOCKET", default_value = SOCKET)]
     pub socket: PathBuf,
 
     /// Folder where the programs are to leave a DEL while the daemon is away.
@@ -119,6 +142,34 @@ pub(crate) struct InstallArgs {
     /// Seconds that a program is to wait for the daemon.
     #[arg(long, value_name = "SECONDS", env = "SPIDERPOOL_SHIM_TIMEOUT", default_value_t = 10)]
     pub timeout: u32,
+}
+
+/// Flags of `status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArgs {
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// Flags of `why`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WhyArgs {
+    /// An IP address, with prefix length or without, or a container ID or its first characters.
+    #[arg(value_name = "CONTAINER-OR-ADDRESS")]
+    pub subject: String,
+
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// Which daemon to ask.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DaemonArgs {
+    /// Unix socket of the daemon.
+    #[arg(long, value_name = "PATH", env = "SPIDERPOOL_SOCKET", default_value = SOCKET)]
+    pub socket: PathBuf,
 }
 
 /// Forms of log lines.
@@ -153,7 +204,8 @@ mod tests {
         command.build();
         for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
             for flag in verb.get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version")) {
-                assert!(flag.get_env().is_some(), "{} {} has no environment variable", verb.get_name(), flag.get_id());
+                let has_variable = flag.is_positional() || flag.get_env().is_some();
+                assert!(has_variable, "{} {} has no environment variable", verb.get_name(), flag.get_id());
                 assert!(flag.get_help().is_some(), "{} {} has no help", verb.get_name(), flag.get_id());
             }
         }

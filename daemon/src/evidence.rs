@@ -13,6 +13,7 @@ use spiderpool_core::node::attachment::Netns;
 
 use crate::net::namespace::{self, Found};
 
+pub(crate) mod adopt;
 mod around;
 pub(crate) mod settle;
 

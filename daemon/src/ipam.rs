@@ -30,25 +30,43 @@ pub(crate) struct Ipam {
 }
 
 impl Ipam {
-    /// ADD: select pools, take an address of each family, answer once that is on disk.
+    /// ADD: select pools, take an address of each family, answer once that is on disk. While it waits it selects again
+    /// whenever the world changes.
     pub(crate) async fn add(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
         let until = clock::boot().saturating_add(self.budget.as_nanos() as u64);
-        // A retry is answered from the record, whatever has become of the pools since.
-        let (wants, unserved) = match self.wants(call) {
-            Ok(wants) => (wants, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
         let netns = identify(call)?;
         let _admitted = tokio::select! {
             admitted = self.keeper.admit() => admitted?,
             () = tokio::time::sleep(clock::until(until)) => return Err(busy()),
         };
-        let (who, started, pod) = (call.who.clone(), call.started, call.pod.clone());
-        let add = |ticket| Event::Add(Box::new(Add { ticket, who, started, pod, netns, wants, until }));
-        match self.keeper.call_unless(cancelled, add).await? {
-            Some(Reply::Added(allocations)) => Ok(result(&allocations).render(call.config.cni_version)),
-            Some(Reply::Refused(refused)) => Err(unserved.unwrap_or_else(|| refusal(&refused)).into()),
-            Some(Reply::Done) | None => Err(CniError::new(Code::TryAgain, "the caller gave up while it waited").into()),
+        loop {
+            let mut changes = self.view.changes();
+            // A retry is answered from the record, whatever has become of the pools since.
+            let (wants, unserved) = match self.wants(call) {
+                Ok(wants) => (wants, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            let (who, started, pod, netns) = (call.who.clone(), call.started, call.pod.clone(), netns.clone());
+            let add = |ticket| Event::Add(Box::new(Add { ticket, who, started, pod, netns, wants, until }));
+            let given_up = cancelled.child_token();
+            let changed = async {
+                // The view lives as long as the daemon.
+                let _ = changes.changed().await;
+                given_up.cancel();
+                std::future::pending::<()>().await;
+            };
+            let reply = tokio::select! {
+                reply = self.keeper.call_unless(&given_up, add) => reply?,
+                () = changed => None,
+            };
+            match reply {
+                Some(Reply::Added(allocations)) => return Ok(result(&allocations).render(call.config.cni_version)),
+                Some(Reply::Refused(refused)) => return Err(unserved.unwrap_or_else(|| refusal(&refused)).into()),
+                Some(Reply::Done) | None if cancelled.is_cancelled() => {
+                    return Err(CniError::new(Code::TryAgain, "the caller gave up while it waited").into());
+                }
+                Some(Reply::Done) | None => {}
+            }
         }
     }
 

@@ -10,12 +10,15 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use spiderpool_core::journal::{Batch, CommitError, Damage, Journal, Key, Record, Table};
 use spiderpool_proto::journal::{FACT, decode_key, decode_record, encode_key, encode_record};
+use tracing::warn;
 
 mod frame;
+pub(crate) mod replay;
 
 use frame::{pieces, unframe};
 
@@ -58,8 +61,11 @@ impl SledJournal {
         fs::create_dir_all(folder).map_err(io(folder))?;
         let corrupt = |reason: String| OpenError::Corrupt { path: folder.to_owned(), reason };
         let opened = catch_unwind(AssertUnwindSafe(|| open_sled(folder)));
-        let tree =
-            opened.map_err(|panic| corrupt(panic_text(panic.as_ref())))?.map_err(|error| corrupt(error.to_string()))?;
+        let tree = opened.map_err(|panic| corrupt(panic_text(panic.as_ref())))?.map_err(|error| match error {
+            // The system's own word: the disk, not what is on it.
+            sled::Error::Io(source) if source.raw_os_error().is_some() => io(folder)(source),
+            error => corrupt(error.to_string()),
+        })?;
         let file = folder.join("db");
         let data = File::open(&file).map_err(io(&file))?;
         data.sync_data().map_err(io(&file))?;
@@ -140,7 +146,25 @@ impl Journal for SledJournal {
     }
 }
 
+/// Opens sled's files. Its own lock on them may outlive the node's lock for a moment, when the process before this one
+/// is still being taken down: that is waited for.
 fn open_sled(folder: &Path) -> sled::Result<sled::Db> {
+    let mut told = false;
+    loop {
+        match try_open_sled(folder) {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                if !told {
+                    warn!(%error, "The journal's files are still locked; waiting");
+                    told = true;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn try_open_sled(folder: &Path) -> sled::Result<sled::Db> {
     sled::Config::new()
         .path(folder)
         .cache_capacity(16 * 1024 * 1024)

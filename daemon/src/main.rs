@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod call;
+mod client;
 mod clock;
 mod config;
 mod coordinator;
@@ -20,7 +21,10 @@ mod run;
 mod server;
 mod spool;
 mod standalone;
+mod status;
+mod table;
 mod view;
+mod why;
 
 use config::{Cli, Command};
 
@@ -29,6 +33,8 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Install(args) => install::install(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Why(args) => why::why(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

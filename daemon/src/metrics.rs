@@ -1,4 +1,4 @@
-//! Figures for Prometheus, under the contract's names where it has one. Counts of pools are taken from the state when
+//! Figures for Prometheus, under the names that dashboards of the field use, where there is one. Counts of pools are taken from the state when
 //! someone scrapes, never kept beside it (Derived, not stored).
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::event::Now;
 
-/// Buckets of the contract for calls, in seconds, and finer ones below them: an ADD takes milliseconds here.
+/// The usual buckets for calls, in seconds, and finer ones below them: an ADD takes milliseconds here.
 const CALL_BUCKETS: [f64; 15] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 3.0, 5.0, 7.0, 10.0, 15.0];
 
 type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;

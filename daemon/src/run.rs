@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
-use spiderpool_core::journal::{BootId, Journal as _, Table};
-use spiderpool_core::message::JournalId;
-use spiderpool_core::node::Node;
+use spiderpool_core::journal::BootId;
 use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
 use spiderpool_proto::node::cni_server::CniServer;
 use spiderpool_proto::node::inspect_server::InspectServer;
@@ -30,13 +28,13 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::call::Rules;
-use crate::clock;
 use crate::config::{LogFormat, RunArgs};
 use crate::coordinator::Coordinator;
+use crate::evidence::adopt::Search;
 use crate::evidence::settle::Settler;
 use crate::http::{self, Port};
 use crate::ipam::Ipam;
-use crate::journal::SledJournal;
+use crate::journal::replay::replay;
 use crate::keeper::{Keeper, Outlets};
 use crate::metrics::{JournalMetrics, Metrics};
 use crate::server::inspect::Inspector;
@@ -50,9 +48,6 @@ const DRAIN: Duration = Duration::from_secs(15);
 
 /// Calls under way at a time, over all connections; the others wait in their sockets.
 const CALLS: usize = 4096;
-
-/// Rows of the journal between two lines that say how far the reading is.
-const ROWS_TOLD: usize = 100_000;
 
 /// How often the spool is looked into while the daemon serves.
 const SPOOL_PAUSE: Duration = Duration::from_secs(5);
@@ -119,28 +114,9 @@ struct Opened {
 }
 
 fn open(args: &RunArgs, boot_id: &str, metrics: JournalMetrics) -> anyhow::Result<Opened> {
-    let folder = args.state_dir.join("journal");
-    let begun = clock::boot();
-    let mut journal = SledJournal::open(&folder)?;
     let boot = u128::from_str_radix(&boot_id.replace('-', ""), 16).context("this boot's ID is no UUID")?;
-    let mut fresh = [0; 16];
-    getrandom::fill(&mut fresh).map_err(|error| anyhow!("no random numbers: {error}"))?;
-    let fresh = JournalId(u128::from_be_bytes(fresh));
     let cooldown = args.cooldown.as_nanos() as u64;
-    let rows = journal.rows(Table::All).enumerate().map(|(read, row)| {
-        if read > 0 && read % ROWS_TOLD == 0 {
-            info!(rows = read, "Reading the journal");
-        }
-        row
-    });
-    let (node, batch) = Node::recover(rows, BootId(boot), fresh, cooldown)
-        .with_context(|| format!("the journal in {} is broken", folder.display()))?;
-    if !batch.is_empty() {
-        journal.commit(&batch)?;
-    }
-    let ms = clock::boot().saturating_sub(begun) / 1_000_000;
-    let (attachments, bytes) = (node.attachments().held().len(), journal.size());
-    info!(journal = %node.meta().journal, attachments, bytes, ms, "Opened the journal");
+    let (journal, node) = replay(&args.state_dir.join("journal"), BootId(boot), cooldown)?;
     let (messages_out, messages) = mpsc::unbounded_channel();
     let (errands_out, errands) = mpsc::unbounded_channel();
     let outlets = Outlets { messages: messages_out, errands: errands_out };
@@ -180,6 +156,12 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
     let server =
         Server::new(Rooms { rules, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
+    let search = Search {
+        proc: args.proc.clone(),
+        netns_folders: args.netns_folders.clone(),
+        cni_caches: args.cni_caches.clone(),
+    };
+    search.adopt(&keeper).await?;
     server.drain().await;
     settler.round().await?;
     let settling = tokio::spawn(settler.run(errands));
@@ -190,6 +172,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         view,
         node: args.node_name.clone(),
         feeder: format!("standalone {}", args.standalone.display()),
+        proc: args.proc.clone(),
     };
     let listener = listen(&args.socket)?;
     let (health, health_service) = tonic_health::server::health_reporter();

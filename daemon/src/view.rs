@@ -5,12 +5,14 @@ use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
 use spiderpool_core::world::World;
+use tokio::sync::watch;
 
 /// The current snapshot.
 #[derive(Clone, Default)]
 pub(crate) struct View {
     world: Arc<ArcSwap<World>>,
     refused: Arc<RwLock<Vec<String>>>,
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl View {
@@ -21,8 +23,17 @@ impl View {
 
     /// Replaces the world, and what of its source was refused.
     pub(crate) fn replace(&self, world: Arc<World>, refused: Vec<String>) {
+        let is_new = **self.world.load() != *world;
         self.world.store(world);
         *self.refused.write().unwrap_or_else(std::sync::PoisonError::into_inner) = refused;
+        if is_new {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Tells of every change after this call.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// What of the source was refused, for people.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::journal::Batch;
 use crate::message::{Down, SessionId, Up};
+use crate::node::adopt::Found;
 use crate::node::attachment::{Allocation, Attachment, Netns, WORD_KEPT};
 use crate::node::lease::Counts;
 use crate::plan::Plan;
@@ -68,6 +69,13 @@ pub enum Event {
     Closed(SessionId),
     /// What the kernel proves.
     Evidence(Evidence),
+    /// A journal that is not of this boot takes over what is there, before the first ADD.
+    Adopt {
+        /// Who waits for the reply.
+        ticket: Ticket,
+        /// What is there.
+        found: Found,
+    },
     /// Time has come for something that waits.
     Due,
 }

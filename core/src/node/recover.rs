@@ -51,7 +51,7 @@ impl Node {
             return Err(Broken::NoMeta);
         }
         let of_this_boot = meta.filter(|meta| meta.boot == boot);
-        let meta = of_this_boot.unwrap_or(Meta { schema: SCHEMA, journal: fresh, boot, session: 0 });
+        let meta = of_this_boot.unwrap_or(Meta { schema: SCHEMA, journal: fresh, boot, session: 0, adopted: false });
         let mut node = Node {
             meta,
             cooldown,

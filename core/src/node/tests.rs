@@ -12,6 +12,7 @@ use crate::journal::BootId;
 use crate::message::{Grant, JournalId};
 use crate::select::{Candidate, Terms, Want};
 
+mod adopt;
 mod attach;
 mod audit;
 mod lease;

@@ -50,6 +50,11 @@ impl Waiters {
         self.by_ticket.len()
     }
 
+    /// Each with the pools of which the feeder is to give now, in the order they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Add, &BTreeSet<PoolName>)> {
+        self.by_ticket.values().map(|waiting| (&waiting.add, &waiting.asks))
+    }
+
     /// When the first of them has waited long enough.
     pub(super) fn due(&self) -> Option<u64> {
         self.by_ticket.values().map(|waiting| waiting.add.until).min()

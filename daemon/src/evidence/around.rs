@@ -48,6 +48,11 @@ impl Around {
         around
     }
 
+    /// Every path found.
+    pub(super) fn into_places(self) -> Vec<PathBuf> {
+        self.held.into_values().collect()
+    }
+
     fn missed(&mut self, path: &Path, error: &io::Error) {
         self.unread.get_or_insert_with(|| format!("{}: {error}", path.display()));
     }

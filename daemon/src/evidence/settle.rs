@@ -133,6 +133,9 @@ impl Settler {
         let mut next_round = tokio::time::interval(ROUND);
         next_round.tick().await;
         let mut looks = Looks::default();
+        // Sandboxes that a newer one of the same Pod may have outlived. The kernel takes a moment over a namespace that
+        // nobody holds any more, so one look is not enough.
+        let mut older = BTreeSet::new();
         // What was dying when the daemon ended has no errand any more.
         looks.ask();
         loop {
@@ -142,12 +145,21 @@ impl Settler {
                         looks.ask();
                         continue;
                     }
-                    Some(Errand::LookAt { container, netns }) => Ok(BTreeSet::from([(container, netns)])),
+                    Some(Errand::LookAt { container, netns }) => {
+                        older.insert((container, netns));
+                        looks.ask();
+                        continue;
+                    }
                     None => return,
                 },
                 () = looks.next() => {
-                    let places = self.keeper.read(|node, _| dying_places(node)).await;
+                    let dying = self.keeper.read(|node, _| dying_places(node)).await;
+                    let places = dying.map(|dying| &dying | &older);
                     looks.done(places.as_ref().is_ok_and(BTreeSet::is_empty));
+                    if looks.is_last() {
+                        // One that still lives is looked at in the rounds, as all are.
+                        older.clear();
+                    }
                     places
                 }
                 _ = next_round.tick() => self.keeper.read(|node, _| all_places(node)).await,
@@ -156,8 +168,9 @@ impl Settler {
                 Ok(places) => self.settle(places).await,
                 Err(stopped) => Err(stopped),
             };
-            if settled.is_err() {
-                return;
+            match settled {
+                Ok(gone) => older.retain(|place| !gone.contains(place)),
+                Err(Stopped) => return,
             }
         }
     }
@@ -184,6 +197,11 @@ impl Looks {
             Some(due) => tokio::time::sleep_until(due).await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether the pauses have grown as long as they get.
+    fn is_last(&self) -> bool {
+        self.step == PAUSES.len() - 1
     }
 
     /// A look begins. `last`: nothing is dying any more.

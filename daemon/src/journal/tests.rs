@@ -26,7 +26,8 @@ fn put(journal: &mut SledJournal, key: Key, record: Option<Record>) {
 #[test]
 fn rows_survive_reopening_and_long_ones_come_in_pieces() {
     let folder = tempfile::tempdir().unwrap();
-    let meta = Record::Meta(Meta { schema: 1, journal: JournalId(7), boot: Default::default(), session: 3 });
+    let meta =
+        Record::Meta(Meta { schema: 1, journal: JournalId(7), boot: Default::default(), session: 3, adopted: true });
     {
         let mut journal = SledJournal::open(folder.path()).unwrap();
         put(&mut journal, Key::Meta, Some(meta.clone()));
@@ -67,4 +68,20 @@ fn a_changed_byte_is_damage() {
     journal.tree.remove(&name).unwrap();
     journal.tree.insert(piece_key(&encode_key(&key(2)), 0), value).unwrap();
     assert!(scan(&journal).is_err(), "a value under another key");
+}
+
+/// Rule: One daemon, one journal. A lock that is held means wait, never corruption.
+#[test]
+fn files_that_are_still_locked_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = SledJournal::open(folder.path()).unwrap();
+    put(&mut journal, key(1), Some(lease(1)));
+    let begun = std::thread::spawn({
+        let folder = folder.path().to_owned();
+        move || SledJournal::open(&folder).map(|journal| scan(&journal))
+    });
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    assert!(!begun.is_finished(), "it did not wait");
+    drop(journal);
+    assert_eq!(begun.join().unwrap().unwrap().unwrap(), [(key(1), lease(1))]);
 }

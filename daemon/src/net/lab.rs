@@ -32,7 +32,9 @@ impl Lab {
             format!("-n {pod} address add 10.233.73.210/32 dev eth0"),
             format!("-n {pod} route add 169.254.1.1 dev eth0 scope link"),
             format!("-n {pod} route add default via 169.254.1.1 dev eth0"),
-            format!("-n {node} link add link ens192 name net1 netns {pod} type macvlan mode bridge"),
+            format!(
+                "-n {node} link add link ens192 name net1 netns {pod} address 2a:1e:a1:db:2a:9a type macvlan mode bridge"
+            ),
             format!("-n {pod} link set net1 up"),
             format!("-n {pod} address add 10.6.212.145/16 dev net1"),
             format!("-n {pod} route prepend default via 10.6.0.1 dev net1"),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 
 use nix::libc;
@@ -120,12 +120,23 @@ fn cookie_of(socket: &Socket) -> io::Result<u64> {
     if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether a namespace is at a path now.
+pub(crate) fn is_one(path: &Path) -> bool {
+    Namespace::open(path).is_ok()
+}
+
 /// What identifies the namespace at a path.
 ///
 /// # Errors
 /// There is none, or it cannot be entered.
 pub(crate) fn identify(path: &Path) -> io::Result<Netns> {
     let namespace = Namespace::open(path)?;
+    // Asking for its handle spares a thread that would have to enter it.
+    if can_find()
+        && let Ok(cookie) = cookie_by_handle(&namespace.file)
+    {
+        return namespace.identity(cookie);
+    }
     namespace.identity(namespace.enter(own_cookie)??)
 }
 
@@ -159,15 +170,21 @@ pub(crate) fn find(netns: &Netns) -> io::Result<Found> {
 }
 
 /// Whether [`find`] is to be believed here: the kernel knows handles of namespaces (Linux 6.18), and finds by its
-/// cookie and inode the one that this thread is in.
+/// cookie and inode the one that this thread is in. Asked once: the kernel does not change while the daemon runs.
 pub(crate) fn can_find() -> bool {
+    static CAN: LazyLock<bool> = LazyLock::new(finds_itself);
+    *CAN
+}
+
+fn finds_itself() -> bool {
     let own = || -> io::Result<bool> {
         let path = Path::new("/proc/thread-self/ns/net");
         let inode = std::fs::metadata(path)?.ino();
         let own = Netns { path: path.display().to_string(), inode, cookie: own_cookie()? };
         let absent = Netns { cookie: own.cookie ^ (1 << 62), ..own.clone() };
-        let (there, not_there) = (by_handle(&own)?.metadata()?.ino() == inode, find(&absent)?);
-        Ok(there && matches!(not_there, Found::Gone))
+        let (file, not_there) = (by_handle(&own)?, find(&absent)?);
+        let same = file.metadata()?.ino() == inode && cookie_by_handle(&file)? == own.cookie;
+        Ok(same && matches!(not_there, Found::Gone))
     };
     own().unwrap_or(false)
 }
@@ -183,16 +200,49 @@ struct Handle {
     inode: u32,
 }
 
+impl Handle {
+    /// Bytes of `struct nsfs_file_handle`.
+    const LENGTH: libc::c_uint = 16;
+    /// `FILEID_NSFS` (linux/exportfs.h).
+    const KIND: libc::c_int = 0xf1;
+}
+
+/// The cookie of an open namespace, as its handle tells it (name_to_handle_at(2)).
+#[allow(unsafe_code)]
+fn cookie_by_handle(file: &File) -> io::Result<u64> {
+    let mut handle = Handle { bytes: Handle::LENGTH, kind: 0, id: 0, namespace_kind: 0, inode: 0 };
+    let mut mount = 0;
+    // SAFETY: the descriptor is open, the path is an empty string, and the pointers are to locals, of which the first
+    // begins as `struct file_handle` does and has room for as many bytes as it says.
+    let answer = unsafe {
+        libc::name_to_handle_at(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            (&raw mut handle).cast(),
+            &raw mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    match answer {
+        0 if handle.kind == Handle::KIND && handle.bytes == Handle::LENGTH => Ok(handle.id),
+        0 => Err(io::ErrorKind::Unsupported.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[allow(unsafe_code)]
 fn by_handle(netns: &Netns) -> io::Result<File> {
     /// `FD_NSFS_ROOT` (linux/fcntl.h): the handle is one of the namespace file system.
     const NSFS_ROOT: libc::c_int = -10003;
-    /// `FILEID_NSFS` (linux/exportfs.h).
-    const KIND: libc::c_int = 0xf1;
     let inode = u32::try_from(netns.inode).map_err(|_| io::ErrorKind::InvalidInput)?;
     // The ID that handles carry is the cookie that sockets tell; `can_find` proves it.
-    let mut handle =
-        Handle { bytes: 16, kind: KIND, id: netns.cookie, namespace_kind: libc::CLONE_NEWNET as u32, inode };
+    let mut handle = Handle {
+        bytes: Handle::LENGTH,
+        kind: Handle::KIND,
+        id: netns.cookie,
+        namespace_kind: libc::CLONE_NEWNET as u32,
+        inode,
+    };
     // SAFETY: the pointer is to a local that begins as `struct file_handle` does and holds as many bytes as it says.
     let opened =
         unsafe { libc::open_by_handle_at(NSFS_ROOT, (&raw mut handle).cast(), libc::O_RDONLY | libc::O_CLOEXEC) };

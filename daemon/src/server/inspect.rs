@@ -1,7 +1,9 @@
 //! The operators' views: rendered from the state as it is on disk.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Bound;
+use std::path::PathBuf;
 
 use spiderpool_core::journal::{Journal, Key, Record, Table};
 use spiderpool_core::node::Node;
@@ -13,14 +15,21 @@ use spiderpool_proto::node::{self as wire, AddressState};
 use tonic::{Request, Response, Status};
 
 use crate::clock;
+use crate::coordinator::synced;
 use crate::keeper::{Keeper, Stopped};
 use crate::view::View;
+
+mod container;
+mod dying;
+mod waiting;
+
+use dying::Dead;
 
 /// Allocations on a page when the caller does not say.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
-/// Most facts of one address in an answer: the latest ones.
+/// Most facts in an answer: the latest ones.
 const FACTS: usize = 1000;
 
 /// The service.
@@ -34,6 +43,8 @@ pub(crate) struct Inspector {
     pub node: String,
     /// Where pools come from, for people.
     pub feeder: String,
+    /// The host's proc file system.
+    pub proc: PathBuf,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -42,6 +53,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Inspect for Inspector {
     async fn get_node(&self, _: Request<wire::GetNodeRequest>) -> Answer<wire::Node> {
         let (name, feeder, refused) = (self.node.clone(), self.feeder.clone(), self.view.refused());
+        let no_routes = synced(&self.view.world()).err().map(|error| error.msg).unwrap_or_default();
         let look = move |node: &Node, _: &dyn Journal| wire::Node {
             name,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -52,6 +64,7 @@ impl Inspect for Inspector {
             plans: node.attachments().sandboxes().len() as u64,
             waiting: node.waiting() as u64,
             refused,
+            no_routes,
         };
         answer(self.keeper.read(look).await)
     }
@@ -73,11 +86,7 @@ impl Inspect for Inspector {
         request: Request<wire::ListAllocationsRequest>,
     ) -> Answer<wire::ListAllocationsReply> {
         let wire::ListAllocationsRequest { page_size, page_token, pool } = request.into_inner();
-        let size = match page_size as usize {
-            0 => PAGE,
-            size @ 1..=LARGEST_PAGE => size,
-            size => return Err(Status::invalid_argument(format!("page_size {size} is above {LARGEST_PAGE}"))),
-        };
+        let size = page_of(page_size)?;
         let after = if page_token.is_empty() { None } else { Some(as_token(&page_token)?) };
         let name = self.node.clone();
         let look = move |node: &Node, _: &dyn Journal| page(node, &name, size, after, &pool);
@@ -92,24 +101,78 @@ impl Inspect for Inspector {
         let name = self.node.clone();
         let look = move |node: &Node, journal: &dyn Journal| {
             let mut seen = state(node, address, &name);
-            for row in journal.rows(Table::Facts) {
-                if let (Key::Fact(sequence), Record::Fact(told)) =
-                    row.map_err(|damage| Status::data_loss(damage.to_string()))?
-                    && told.address == address
-                {
-                    seen.history.push(fact(sequence, &told));
-                }
-            }
-            seen.history.drain(..seen.history.len().saturating_sub(FACTS));
-            Ok(seen)
+            seen.history = history(journal, |fact| fact.address == address)?;
+            let dead = node.leases().dying().get(&address).map(|dying| Dead::new(address, dying));
+            Ok((seen, dead))
         };
-        answer(self.keeper.read(look).await)
-            .and_then(|found: Response<Result<_, Status>>| Ok(Response::new(found.into_inner()?)))
+        let (mut seen, dead) = self.look(look).await?;
+        if let Some(dead) = self.explain(dead.into_iter().collect()).await?.first() {
+            seen.dying_reason = dead.reason;
+        }
+        Ok(Response::new(seen))
+    }
+
+    async fn get_container(&self, request: Request<wire::GetContainerRequest>) -> Answer<wire::Container> {
+        let asked = request.into_inner().container_id;
+        let name = self.node.clone();
+        let look = move |node: &Node, journal: &dyn Journal| container::container(node, journal, &name, &asked);
+        let (mut found, dead) = self.look(look).await?;
+        found.dying = self.explain(dead).await?;
+        Ok(Response::new(found))
+    }
+
+    async fn list_waiting(&self, _: Request<wire::ListWaitingRequest>) -> Answer<wire::ListWaitingReply> {
+        answer(self.keeper.read(|node, _| waiting::list(node, clock::boot())).await)
+    }
+
+    async fn list_dying(&self, request: Request<wire::ListDyingRequest>) -> Answer<wire::ListDyingReply> {
+        let wire::ListDyingRequest { page_size, page_token } = request.into_inner();
+        let size = page_of(page_size)?;
+        let after: Option<IpAddr> =
+            if page_token.is_empty() { None } else { Some(page_token.parse().map_err(|_| no_token())?) };
+        let (page, more) = self.look(move |node, _| Ok(dying::page(node, size, after))).await?;
+        let next_page_token = page.last().filter(|_| more).map(|last| last.address.clone()).unwrap_or_default();
+        Ok(Response::new(wire::ListDyingReply { dying: self.explain(page).await?, next_page_token }))
+    }
+}
+
+impl Inspector {
+    /// Looks at the state, where that can fail.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node, &dyn Journal) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        answer(self.keeper.read(look).await)?.into_inner()
     }
 }
 
 fn answer<T>(seen: Result<T, Stopped>) -> Answer<T> {
     seen.map(Response::new).map_err(|stopped| Status::unavailable(stopped.to_string()))
+}
+
+fn page_of(size: u32) -> Result<usize, Status> {
+    match size as usize {
+        0 => Ok(PAGE),
+        size @ 1..=LARGEST_PAGE => Ok(size),
+        size => Err(Status::invalid_argument(format!("page_size {size} is above {LARGEST_PAGE}"))),
+    }
+}
+
+/// The facts that are wanted, the latest ones.
+fn history(journal: &dyn Journal, wanted: impl Fn(&Fact) -> bool) -> Result<Vec<wire::Fact>, Status> {
+    let mut found = VecDeque::new();
+    for row in journal.rows(Table::Facts) {
+        if let (Key::Fact(sequence), Record::Fact(told)) =
+            row.map_err(|damage| Status::data_loss(damage.to_string()))?
+            && wanted(&told)
+        {
+            if found.len() == FACTS {
+                found.pop_front();
+            }
+            found.push_back(fact(sequence, &told));
+        }
+    }
+    Ok(found.into())
 }
 
 fn pool(node: &Node, name: &str, known: Option<&Pool>) -> wire::Pool {
@@ -216,6 +279,8 @@ fn fact(sequence: u64, fact: &Fact) -> wire::Fact {
         pod_namespace: fact.pod.namespace.clone(),
         pod_name: fact.pod.name.clone(),
         pod_uid: fact.pod.uid.clone(),
+        address: fact.address.to_string(),
+        pool: fact.pool.to_string(),
     }
 }
 
@@ -229,6 +294,10 @@ fn as_token(token: &str) -> Result<Attachment, Status> {
     let mut next = || parts.next().map(std::sync::Arc::from);
     match (next(), next(), next(), next()) {
         (Some(container), Some(interface), Some(network), None) => Ok(Attachment { container, interface, network }),
-        _ => Err(Status::invalid_argument("page_token is not one that an answer gave; leave it empty to begin")),
+        _ => Err(no_token()),
     }
+}
+
+fn no_token() -> Status {
+    Status::invalid_argument("page_token is not one that an answer gave; leave it empty to begin")
 }

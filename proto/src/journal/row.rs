@@ -18,6 +18,7 @@ impl From<&Meta> for wire::Meta {
             journal: meta.journal.0.to_be_bytes().to_vec(),
             boot: meta.boot.0.to_be_bytes().to_vec(),
             session: meta.session,
+            adopted: meta.adopted,
         }
     }
 }
@@ -33,6 +34,7 @@ impl TryFrom<wire::Meta> for Meta {
             journal: JournalId(number(meta.journal, "journal")?),
             boot: BootId(number(meta.boot, "boot")?),
             session: meta.session,
+            adopted: meta.adopted,
         })
     }
 }

@@ -31,7 +31,8 @@ fn a_new_boot_begins_a_new_journal() {
     assert_eq!(before.len(), 5);
     let (node, batch) = Node::recover(rows(&bed), BootId(2), JournalId(8), COOLDOWN).unwrap();
     audit::commit(&mut bed.rows, &batch);
-    let meta = Meta { schema: crate::journal::SCHEMA, journal: JournalId(8), boot: BootId(2), session: 0 };
+    let meta =
+        Meta { schema: crate::journal::SCHEMA, journal: JournalId(8), boot: BootId(2), session: 0, adopted: false };
     assert_eq!(*node.meta(), meta);
     assert_eq!(facts(&bed), before);
     assert_eq!(bed.rows.len(), before.len() + 1, "meta and facts alone: {:?}", bed.rows.keys());

@@ -114,7 +114,8 @@ fn set() -> impl Strategy<Value = AddressSet> {
 }
 
 fn meta() -> impl Strategy<Value = Meta> {
-    any::<(u32, u128, u128, u64)>().prop_map(|(schema, journal, boot, session)| Meta {
+    any::<(u32, u128, u128, u64, bool)>().prop_map(|(schema, journal, boot, session, adopted)| Meta {
+        adopted,
         schema,
         journal: JournalId(journal),
         boot: BootId(boot),

@@ -104,7 +104,7 @@ fn rows() -> Vec<(&'static str, Key, Record)> {
         attachment: attachment(),
         pod: pod(),
     };
-    let meta = Meta { schema: 1, journal: JournalId(0x0a0b), boot: BootId(0x0c0d), session: 300 };
+    let meta = Meta { schema: 1, journal: JournalId(0x0a0b), boot: BootId(0x0c0d), session: 300, adopted: true };
     vec![
         ("meta", Key::Meta, Record::Meta(meta)),
         ("lease", Key::Lease(grant()), Record::Lease(Lease { pool: "v4".into(), addresses })),

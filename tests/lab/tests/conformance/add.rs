@@ -52,7 +52,7 @@ fn routes_are_the_pool_s_and_then_the_default() -> Result<()> {
     Ok(())
 }
 
-/// A retry gets the recorded answer, whatever has become of the pool; contract 12, row 4.7: a disabled pool gives
+/// A retry gets the recorded answer, whatever has become of the pool: a disabled pool gives
 /// nothing new and keeps what is held.
 #[test]
 fn add_twice_is_answered_from_the_record() -> Result<()> {

@@ -166,3 +166,22 @@ fn an_add_that_waits_for_a_dying_address_has_it_looked_for() -> Result<()> {
     first.ip(&["addr", "del", "10.8.0.10/24", "dev", "lo"])?;
     rig.ipam("second", &second).call("ADD", pools(&["one"]))?.result().map(drop)
 }
+
+/// An ADD that waits selects again when the world changes: addresses that a pool gets meanwhile serve it.
+#[test]
+fn an_add_that_waits_gets_an_address_that_its_pool_gets_meanwhile() -> Result<()> {
+    let rig = Rig::start_with(&["--budget", "6"])?;
+    rig.pool(&Document::pool("one", "10.8.0.0/24", "10.8.0.10"))?;
+    let (first, second) = (rig.node().sandbox("a")?, rig.node().sandbox("b")?);
+    rig.ipam("first", &first).call("ADD", pools(&["one"]))?.result()?;
+    first.ip(&["addr", "add", "10.8.0.10/24", "dev", "lo"])?;
+    rig.ipam("first", &first).call("DEL", pools(&["one"]))?.silent()?;
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| rig.ipam("second", &second).call("ADD", pools(&["one"])));
+        thread::sleep(std::time::Duration::from_millis(500));
+        rig.pool(&Document::pool("one", "10.8.0.0/24", "10.8.0.10-10.8.0.11"))?;
+        let answer = waits.join().map_err(|_| anyhow::anyhow!("the caller panicked"))??.result()?;
+        ensure!(answer["ips"][0]["address"] == "10.8.0.11/24", "{answer}");
+        Ok(())
+    })
+}

@@ -114,7 +114,7 @@ fn http(rig: &Rig, path: &str) -> Result<(String, String)> {
 
 /// Contract 10.4, names.
 #[test]
-fn figures_have_the_contract_s_names_and_count() -> Result<()> {
+fn figures_have_the_usual_names_and_count() -> Result<()> {
     let rig = Rig::start()?;
     let sandbox = rig.node().sandbox("a")?;
     for container in ["c1", "c2"] {

@@ -1,4 +1,4 @@
-//! Which pool serves a call (contract 3.5, 4.5 and their rows in 12), as far as it shows without a cluster.
+//! Which pool serves a call , as far as it shows without a cluster.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};

@@ -53,7 +53,7 @@ fn dual_stack_gets_both_families_or_neither() -> Result<()> {
     Ok(())
 }
 
-/// Code 100 lists every pool with its reason (contract 4.5).
+/// Code 100 lists every pool with its reason.
 #[test]
 fn when_no_pool_fits_each_has_its_reason() -> Result<()> {
     let rig = Rig::start()?;
@@ -99,12 +99,12 @@ fn when_no_pool_fits_each_has_its_reason() -> Result<()> {
             "six (is an IPv6 pool; list it in default_ipv6_ippool)",
         ],
     )?;
-    // A name that does not exist is an error, not a fall-through (contract 3.5).
+    // A name that does not exist is an error, not a fall-through.
     rig.ipam("c", &sandbox)
         .call("ADD", pools(&["10-6-v4", "none-such"]))?
         .error(100, &["none-such (there is no SpiderIPPool of this name"])?;
     rig.ipam("c", &sandbox).call("ADD", pools(&["none-*"]))?.error(100, &["none-*"])?;
     rig.ipam("c", &sandbox).call("ADD", pools(&[]))?.error(100, &["default_ipv4_ippool", "spec.default: true"])?;
-    ensure!(rig.inspect().allocations()?.is_empty(), "contract 12, row 4.5: nothing is left behind");
+    ensure!(rig.inspect().allocations()?.is_empty(), "nothing is left behind");
     Ok(())
 }

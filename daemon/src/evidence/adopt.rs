@@ -1,0 +1,156 @@
+//! What kernel and runtime know of sandboxes when the journal does not: it was lost, or is of another boot.
+//!
+//! Every namespace that can be found is settled before the first ADD: its addresses are read, and the results that the
+//! runtime's CNI library keeps say whose they are. A namespace that is there and cannot be read is waited for; an
+//! incomplete search finds nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use spiderpool_cni::types::CniResult;
+use spiderpool_core::node::adopt::Found;
+use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns};
+use spiderpool_core::node::event::Event;
+use spiderpool_core::select::Terms;
+use spiderpool_core::world::{PodId, Route};
+use tracing::{info, warn};
+
+use super::around::Around;
+use crate::keeper::{Keeper, Stopped};
+use crate::net::namespace;
+
+/// Pause before a namespace that could not be read is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A larger file is no cached result.
+const LARGEST: u64 = 4 << 20;
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    /// The host's proc file system.
+    pub(crate) proc: PathBuf,
+    /// Folders of namespaces.
+    pub(crate) netns_folders: Vec<PathBuf>,
+    /// Folders of cached results.
+    pub(crate) cni_caches: Vec<PathBuf>,
+}
+
+impl Search {
+    /// Hands over what is there, if the journal has not taken it over yet.
+    pub(crate) async fn adopt(self, keeper: &Keeper) -> Result<(), Stopped> {
+        if keeper.read(|node, _| node.meta().adopted).await? {
+            return Ok(());
+        }
+        let found = loop {
+            let search = self.clone();
+            match tokio::task::spawn_blocking(move || search.look()).await {
+                Ok(Ok(found)) => break found,
+                Ok(Err(reason)) => warn!(reason, "No ADD is served until every sandbox is known; trying again"),
+                Err(ended) => warn!(error = %ended, "The search for sandboxes ended early; trying again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let (attachments, addresses) = (found.held.len(), found.seen.len());
+        keeper.call(|ticket| Event::Adopt { ticket, found }).await?;
+        info!(attachments, addresses, "A new journal: looked for what runtime and kernel know of");
+        Ok(())
+    }
+
+    /// Everything that is there.
+    fn look(&self) -> Result<Found, String> {
+        let mut places = Around::take(&self.proc).into_places();
+        for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
+            let files = fs::read_dir(folder).into_iter().flatten().flatten();
+            places.extend(files.map(|file| file.path()));
+        }
+        let mut known: BTreeMap<Netns, PathBuf> = BTreeMap::new();
+        let mut seen = Vec::new();
+        for path in places {
+            let Some(netns) = settle(&path)? else { continue };
+            let plain = Netns { path: String::new(), ..netns.clone() };
+            if known.contains_key(&plain) {
+                continue;
+            }
+            known.insert(plain, path.clone());
+            let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            seen.extend(addresses.into_iter().map(|address| (address, netns.clone())));
+        }
+        let folders = self.cni_caches.iter().filter_map(|folder| fs::read_dir(folder).ok());
+        let files = folders.flatten().flatten().map(|file| file.path());
+        Ok(Found { held: files.filter_map(|file| cached(&file)).collect(), seen })
+    }
+}
+
+/// The namespace at a path. None: there is none there, or it is the node's own.
+fn settle(path: &Path) -> Result<Option<Netns>, String> {
+    match namespace::identify(path) {
+        Ok(netns) => Ok((netns.cookie != own_cookie()?).then_some(netns)),
+        Err(error) => {
+            // It is no namespace, or went away between the look around and now.
+            let gone = fs::metadata(path).is_err() || !namespace::is_one(path);
+            if gone { Ok(None) } else { Err(format!("{}: {error}", path.display())) }
+        }
+    }
+}
+
+fn own_cookie() -> Result<u64, String> {
+    namespace::own_cookie().map_err(|error| error.to_string())
+}
+
+/// A cached result (libcni's `cniCacheV1`) as an attachment, if its namespace lives. A file that cannot be read is
+/// passed over: what is on the links of its sandbox is seen all the same.
+fn cached(file: &Path) -> Option<(Attachment, Held)> {
+    let size = fs::metadata(file).ok().filter(fs::Metadata::is_file)?.len();
+    let text = (size <= LARGEST).then(|| fs::read(file).ok()).flatten()?;
+    let cache: Value = match serde_json::from_slice(&text) {
+        Ok(cache) => cache,
+        Err(error) => {
+            warn!(file = %file.display(), %error, "A cached CNI result is not whole; it is passed over");
+            return None;
+        }
+    };
+    let text = |key: &str| cache.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (container, interface, network) = (text("containerId")?, text("ifName")?, text("networkName")?);
+    let result = CniResult::parse(&cache.get("result")?.to_string()).ok()?;
+    let sandbox = || result.interfaces.iter().find_map(|found| found.sandbox.as_deref());
+    let netns = namespace::identify(Path::new(text("netns").or_else(sandbox)?)).ok()?;
+    let argument = |key: &str| {
+        let pairs = cache.get("cniArgs").and_then(Value::as_array).into_iter().flatten();
+        let mut values = pairs.filter(|pair| pair.get(0).and_then(Value::as_str) == Some(key));
+        values.next().and_then(|pair| pair.get(1)).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let pod = PodId {
+        namespace: argument("K8S_POD_NAMESPACE"),
+        name: argument("K8S_POD_NAME"),
+        uid: argument("K8S_POD_UID"),
+    };
+    let who = Attachment { container: container.into(), interface: interface.into(), network: network.into() };
+    Some((who, Held { started: 0, pod, netns, since: 0, allocations: allocations(&result) }))
+}
+
+/// What a result says was allocated. The pool is the one that leases the address.
+fn allocations(result: &CniResult) -> Vec<Allocation> {
+    let of_family = |address: IpAddr| {
+        let routes = result.routes.iter().filter(move |route| route.destination.addr().is_ipv4() == address.is_ipv4());
+        routes.partition::<Vec<_>, _>(|route| route.destination.prefix_len() == 0)
+    };
+    let allocation = |ip: &spiderpool_cni::types::IpConfiguration| {
+        let (defaults, further) = of_family(ip.address.addr());
+        let routes = further
+            .into_iter()
+            .filter_map(|route| Some(Route { destination: route.destination, gateway: route.gateway? }));
+        let terms = Terms {
+            prefix: ip.address.prefix_len(),
+            gateway: ip.gateway,
+            default_route: !defaults.is_empty(),
+            routes: routes.collect(),
+        };
+        Allocation { address: ip.address.addr(), pool: "".into(), terms }
+    };
+    result.ips.iter().map(allocation).collect()
+}

@@ -1,0 +1,114 @@
+//! The journal is lost while sandboxes live: wiped, or no longer readable.
+
+use anyhow::{Context, Result, ensure};
+use spiderpool_lab::example::{self, POOL};
+use spiderpool_lab::{Chain, Lab, Node, Pod, PodSpec, wait_for};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+const SANDBOXES: u8 = 50;
+
+const POOL_TEXT: &str = "apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata:
+  name: 10-6-v4
+spec:
+  gateway: 10.6.0.1
+  ips: [10.6.213.1-10.6.213.200]
+  subnet: 10.6.0.0/16
+";
+
+fn pods(lab: &Lab, node: &str, kind: u8) -> Result<Vec<Pod>> {
+    let pod = |number: u8| {
+        let name = format!("pod-{kind}-{number}");
+        lab.pod(node, PodSpec::new(&name, &name, Ipv4Addr::new(10, 233, 80 + kind, number)))
+    };
+    (1..=SANDBOXES).map(pod).collect()
+}
+
+/// Adds net1 to each; the addresses that their kernels show.
+fn attach(pods: &[Pod]) -> Result<Vec<Ipv4Addr>> {
+    let add = |pod: &Pod| {
+        pod.add(&Chain::overlay(), "net1", &[])?;
+        Ok(pod.address("net1")?.0)
+    };
+    pods.iter().map(add).collect()
+}
+
+fn lose(node: &Node, how: &str) -> Result<()> {
+    let journal = node.daemon().state().join("journal");
+    match how {
+        "wiped" => fs::remove_dir_all(&journal).context("wipe the journal"),
+        _ => fs::write(journal.join("db"), vec![0x5a; 64 * 1024]).context("spoil the journal"),
+    }
+}
+
+/// Rule: One holder. Rule: Live means held. No address of a living sandbox is given again, and the DELs of those
+/// that were there before work as if nothing had happened.
+fn survives(how: &str) -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.standalone().write("pool.yaml", POOL_TEXT)?;
+    node.daemon().start_with(&["--cooldown", "0"])?;
+    let first = pods(&lab, node.name(), 0)?;
+    let mut addresses: BTreeSet<Ipv4Addr> = attach(&first)?.into_iter().collect();
+    ensure!(addresses.len() == usize::from(SANDBOXES), "{addresses:?}");
+
+    node.daemon().kill()?;
+    lose(node, how)?;
+    node.daemon().start_with(&["--cooldown", "0"])?;
+    let log = node.daemon().log()?;
+    let kept = fs::read_dir(node.daemon().state())?
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().starts_with("journal.corrupt-"));
+    ensure!(kept.count() == usize::from(how != "wiped"), "what could not be read is set aside: {log}");
+    let known = lab.inspect(node).allocations()?;
+    ensure!(known.len() == usize::from(SANDBOXES), "{} attachments are known again: {log}", known.len());
+    ensure!(known.iter().all(|held| held["ipv4Pool"] == POOL && held["podName"] != ""), "{known:?}");
+
+    let second = pods(&lab, node.name(), 1)?;
+    for address in attach(&second)? {
+        ensure!(addresses.insert(address), "{address} was given twice");
+    }
+    for pod in first.iter().chain(&second) {
+        pod.del(&Chain::overlay(), "net1", &[])?;
+    }
+    wait_for("every address to come back", SOON, || {
+        let counts = lab.inspect(node).counts(POOL)?;
+        Ok((counts.in_use == 0 && counts.dying == 0 && counts.free == 200).then_some(()))
+    })
+}
+
+#[test]
+fn a_wiped_journal_is_rebuilt_from_kernel_and_runtime() -> Result<()> {
+    survives("wiped")
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_set_aside_and_rebuilt() -> Result<()> {
+    survives("spoilt")
+}
+
+/// An address that no result of a runtime speaks of, on a link of a living sandbox, is not given out.
+#[test]
+fn an_address_that_nobody_knows_but_the_kernel_is_not_given_out() -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.standalone().write("pool.yaml", POOL_TEXT)?;
+    let stranger = node.sandbox("stranger")?;
+    stranger.ip(&["link", "set", "lo", "up"])?;
+    stranger.ip(&["address", "add", "10.6.213.1/32", "dev", "lo"])?;
+    node.daemon().start()?;
+    let pod = lab.pod(node.name(), PodSpec::new("pod", "pod", Ipv4Addr::new(10, 233, 80, 9)))?;
+    ensure!(attach(&[pod])? == [Ipv4Addr::new(10, 6, 213, 2)]);
+    let seen = lab.inspect(node).address(Ipv4Addr::new(10, 6, 213, 1))?;
+    ensure!(seen["state"] == "ADDRESS_STATE_DYING", "{seen}");
+    drop(stranger);
+    wait_for("the address to come free with its sandbox", SOON, || {
+        let seen = lab.inspect(node).address(Ipv4Addr::new(10, 6, 213, 1))?;
+        Ok((seen["state"] != "ADDRESS_STATE_DYING").then_some(()))
+    })
+}

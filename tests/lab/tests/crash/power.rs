@@ -1,0 +1,159 @@
+//! Power cuts under load, on images of the disk.
+//!
+//! The journal lies on a file system in a file. While callers add and delete, the daemon is stopped at some moment and
+//! the file is copied: what the daemon had handed to the kernel but not brought to the disk is not in the copy. The
+//! next daemon starts on the copy, as after a power cut. Whatever was answered before must be there.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use spiderpool_lab::{Lab, Namespace, Node, Program, Shim, example};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const CUTS: u64 = 100;
+const CALLERS: u64 = 6;
+const POOL: &str = "power";
+const POOL_TEXT: &str = "apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata:
+  name: power
+spec:
+  subnet: 10.8.0.0/16
+  ips: [10.8.0.10-10.8.255.200]
+";
+
+fn config() -> Value {
+    let ipam = json!({ "type": "spiderpool", "default_ipv4_ippool": [POOL] });
+    json!({ "cniVersion": "1.0.0", "name": "underlay", "type": "macvlan", "ipam": ipam })
+}
+
+fn shim(node: &Node, container: &str, sandbox: &Namespace) -> Shim {
+    node.shim("spiderpool").container(container).sandbox(sandbox).pod("default", container, container)
+}
+
+/// The disk that the journal lies on.
+struct Disk<'a> {
+    node: &'a Node,
+    image: PathBuf,
+    cuts: u64,
+}
+
+impl<'a> Disk<'a> {
+    fn make(node: &'a Node, folder: &Path) -> Result<Self> {
+        let disk = Self { node, image: folder.join("disk-0"), cuts: 0 };
+        fs::File::create(&disk.image)?.set_len(48 << 20)?;
+        disk.run(Program::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn run(&self, program: Program) -> Result<()> {
+        self.node.namespace().run(&program)?.success().map(drop)
+    }
+
+    fn mount(&self) -> Result<()> {
+        self.run(Program::new("mount").args(["-o", "loop"]).arg(&self.image).arg(self.node.daemon().state()))
+    }
+
+    /// The power goes: the daemon ends, and only what was on the disk at that moment is left.
+    fn cut(&mut self) -> Result<()> {
+        let daemon = Pid::from_raw(i32::try_from(self.node.daemon().id().context("no daemon runs")?)?);
+        kill(daemon, Signal::SIGSTOP)?;
+        self.cuts += 1;
+        let copy = self.image.with_file_name(format!("disk-{}", self.cuts));
+        self.run(Program::new("cp").args(["--sparse=always"]).arg(&self.image).arg(&copy))?;
+        self.node.daemon().kill()?;
+        self.run(Program::new("umount").arg(self.node.daemon().state()))?;
+        fs::remove_file(std::mem::replace(&mut self.image, copy))?;
+        self.mount()
+    }
+}
+
+/// What one caller knows to be so: containers with their addresses, as they were answered.
+fn call_until(over: &AtomicBool, node: &Node, sandbox: &Namespace, name: &str) -> Result<BTreeMap<String, String>> {
+    let mut known = BTreeMap::new();
+    for turn in 0.. {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let container = format!("{name}-{turn}");
+        let shim = shim(node, &container, sandbox);
+        let answer = shim.call("ADD", config())?;
+        if answer.is_success() && turn % 3 != 0 {
+            let result = answer.result()?;
+            let address = result["ips"][0]["address"].as_str().context("no address")?;
+            known.insert(container, address.to_owned());
+        } else {
+            shim.call("DEL", config())?.silent()?;
+        }
+    }
+    Ok(known)
+}
+
+fn listed(lab: &Lab, node: &Node) -> Result<BTreeMap<String, String>> {
+    let text = |held: &Value, field: &str| held[field].as_str().unwrap_or_default().to_owned();
+    let all = lab.inspect(node).allocations()?;
+    Ok(all.iter().map(|held| (text(held, "containerId"), text(held, "ipv4"))).collect())
+}
+
+/// Rule: Durable first. Nothing that was answered is lost by a power cut, and no store is unreadable after one.
+#[test]
+fn what_was_answered_survives_power_cuts() -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.standalone().write("power.yaml", POOL_TEXT)?;
+    let mut disk = Disk::make(node, lab.folder())?;
+    let flags = ["--cooldown", "0"];
+    node.daemon().start_with(&flags)?;
+    let journal = lab.inspect(node).node()?["journalId"].clone();
+    let sandboxes: Vec<Namespace> =
+        (0..CALLERS).map(|number| node.sandbox(&format!("s{number}"))).collect::<Result<_>>()?;
+    let (mut known, mut answered) = (BTreeMap::new(), 0);
+    for cut in 0..CUTS {
+        let over = AtomicBool::new(false);
+        let after = thread::scope(|scope| -> Result<BTreeMap<String, String>> {
+            let calls: Vec<_> = (0..CALLERS)
+                .zip(&sandboxes)
+                .map(|(caller, sandbox)| {
+                    let (over, name) = (&over, format!("r{cut}-c{caller}"));
+                    scope.spawn(move || call_until(over, node, sandbox, &name))
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(30 + cut * 37 % 61));
+            let failed = disk.cut();
+            over.store(true, Ordering::Relaxed);
+            failed.and_then(|()| node.daemon().start_with(&flags))?;
+            let mut after = BTreeMap::new();
+            for call in calls {
+                after.extend(call.join().map_err(|_| anyhow!("a caller panicked"))??);
+            }
+            Ok(after)
+        })?;
+        answered += after.len();
+        known.extend(after);
+        let found = listed(&lab, node)?;
+        ensure!(found == known, "cut {cut}: {}", difference(&known, &found));
+        ensure!(lab.inspect(node).node()?["journalId"] == journal, "cut {cut}: the journal began anew");
+        if cut % 10 == 9 {
+            for (number, container) in std::mem::take(&mut known).keys().enumerate() {
+                shim(node, container, &sandboxes[number % sandboxes.len()]).call("DEL", config())?.silent()?;
+            }
+        }
+    }
+    ensure!(answered > 500, "{answered} calls in all are too few to mean something");
+    let unique: BTreeSet<_> = known.values().collect();
+    ensure!(unique.len() == known.len(), "an address was given twice: {known:?}");
+    Ok(())
+}
+
+fn difference(known: &BTreeMap<String, String>, found: &BTreeMap<String, String>) -> String {
+    let lost: Vec<_> = known.iter().filter(|(container, address)| found.get(*container) != Some(address)).collect();
+    let extra: Vec<_> = found.keys().filter(|container| !known.contains_key(*container)).collect();
+    format!("lost: {lost:?}; there and not answered, or deleted: {extra:?}")
+}
