@@ -1,5 +1,5 @@
-//! Figures for Prometheus, under the names that dashboards of the field use, where there is one. Counts of pools are taken from the state when
-//! someone scrapes, never kept beside it (Derived, not stored).
+//! Figures for Prometheus, under the names that dashboards of the field use, where there is one. Counts of pools are
+//! taken from the state when someone scrapes, never kept beside it (Derived, not stored).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
