@@ -139,9 +139,26 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let http = tokio::spawn(http::serve(http, port, stop.clone().cancelled_owned()));
 
     let view = View::default();
-    let mut feeder =
-        Standalone::open(&args.standalone, &args.state_dir, &args.node_name, view.clone(), keeper.clone())?;
+    let search = Search {
+        proc: args.proc.clone(),
+        netns_folders: args.netns_folders.clone(),
+        cni_caches: args.cni_caches.clone(),
+    };
+    let mut feeder = Standalone::open(
+        &args.standalone,
+        &args.state_dir,
+        &args.node_name,
+        view.clone(),
+        keeper.clone(),
+        search.clone(),
+    )?;
     feeder.begin(&mut messages).await?;
+    // Adoption may have to wait for a namespace; an end must not wait for it.
+    tokio::select! {
+        adopted = search.adopt(&keeper) => adopted?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
     let mut feeder = tokio::spawn(feeder.run(messages));
 
     let coordinator = Coordinator::new(keeper.clone(), view.clone(), args.proc.clone());
@@ -156,16 +173,10 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
     let server =
         Server::new(Rooms { rules, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
-    let search = Search {
-        proc: args.proc.clone(),
-        netns_folders: args.netns_folders.clone(),
-        cni_caches: args.cni_caches.clone(),
-    };
-    search.adopt(&keeper).await?;
     server.drain().await;
     settler.round().await?;
-    let settling = tokio::spawn(settler.run(errands));
-    let draining = tokio::spawn(drain_now_and_then(spool, server.clone()));
+    let mut settling = tokio::spawn(settler.run(errands));
+    let mut draining = tokio::spawn(drain_now_and_then(spool, server.clone()));
 
     let inspector = Inspector {
         keeper: keeper.clone(),
@@ -204,6 +215,8 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         ended = &mut ended => Err(anyhow!("the keeper ended: {ended:?}")),
         ended = &mut feeder => Err(anyhow!("the feeder ended: {ended:?}")),
         ended = &mut grpc => Err(anyhow!("the socket's server ended: {ended:?}")),
+        ended = &mut settling => Err(anyhow!("the look at sandboxes ended: {ended:?}")),
+        ended = &mut draining => Err(anyhow!("the spool's reader ended: {ended:?}")),
     };
     let signal = reason?;
     info!(signal, "Stopping");

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::evidence::adopt::Search;
 use crate::keeper::{Keeper, Stopped};
 use crate::view::View;
 
@@ -40,6 +41,7 @@ pub(crate) struct Standalone {
     view: View,
     keeper: Keeper,
     session: Option<Session>,
+    search: Search,
 }
 
 /// The session as the feeder sees it.
@@ -61,6 +63,7 @@ impl Standalone {
         node: &str,
         view: View,
         keeper: Keeper,
+        search: Search,
     ) -> anyhow::Result<Standalone> {
         let source = Source::new(folder.to_owned(), state.join("standalone-last-good.json"));
         let mut known = Folder::new(node, COORDINATOR);
@@ -69,7 +72,7 @@ impl Standalone {
         }
         let files = source.read().with_context(|| format!("cannot read the folder {}", folder.display()))?;
         source.has_changed(&files);
-        let mut standalone = Standalone { source, folder: known, view, keeper, session: None };
+        let mut standalone = Standalone { source, folder: known, view, keeper, session: None, search };
         let loaded = standalone.take(files);
         standalone.view.replace(loaded.world, loaded.refused.iter().map(ToString::to_string).collect());
         Ok(standalone)
@@ -168,7 +171,9 @@ impl Standalone {
             return Ok(());
         }
         let loaded = self.take(files);
-        self.grant(&loaded.world).await?;
+        if self.grant(&loaded.world).await? {
+            self.search.look_again(&self.keeper).await?;
+        }
         self.view.replace(Arc::clone(&loaded.world), loaded.refused.iter().map(ToString::to_string).collect());
         self.withdraw(&loaded.world).await
     }
@@ -191,21 +196,23 @@ impl Standalone {
                     session.returned(grant, &addresses);
                 }
                 let world = self.view.world();
-                self.grant(&world).await
+                self.grant(&world).await.map(drop)
             }
         }
     }
 
-    /// Leases what pools have and the node lacks, and waits until that is on its disk.
-    async fn grant(&mut self, world: &World) -> Result<(), Stopped> {
-        let Some(session) = &mut self.session else { return Ok(()) };
+    /// Leases what pools have and the node lacks, and waits until that is on its disk. True: there was something.
+    async fn grant(&mut self, world: &World) -> Result<bool, Stopped> {
+        let Some(session) = &mut self.session else { return Ok(false) };
         let grants = session.missing(world);
+        let some = !grants.is_empty();
         for grant in grants {
             let (pool, addresses) = (grant.pool.to_string(), grant.addresses.count());
             info!(pool, addresses, grant = %grant.id, "Leased");
             self.keeper.tell(Event::Session(session.id, Down::Grant(grant))).await?;
         }
-        self.keeper.read(|_, _| ()).await
+        self.keeper.read(|_, _| ()).await?;
+        Ok(some)
     }
 
     /// Asks back what pools have no more.

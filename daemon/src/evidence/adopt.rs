@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,12 +62,26 @@ impl Search {
         Ok(())
     }
 
+    /// Looks again when addresses come new into the lease: what already stands on a link of a living sandbox is not given
+    /// out.
+    pub(crate) async fn look_again(&self, keeper: &Keeper) -> Result<(), Stopped> {
+        let search = self.clone();
+        match tokio::task::spawn_blocking(move || search.look()).await {
+            Ok(Ok(found)) => {
+                let found = Found { held: Vec::new(), ..found };
+                keeper.call(|ticket| Event::Adopt { ticket, found }).await?;
+            }
+            Ok(Err(reason)) => warn!(reason, "Cannot look whether the new addresses are in use"),
+            Err(ended) => warn!(error = %ended, "The look whether the new addresses are in use ended early"),
+        }
+        Ok(())
+    }
+
     /// Everything that is there.
     fn look(&self) -> Result<Found, String> {
         let mut places = Around::take(&self.proc).into_places();
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
-            let files = fs::read_dir(folder).into_iter().flatten().flatten();
-            places.extend(files.map(|file| file.path()));
+            places.extend(files(folder)?);
         }
         let mut known: BTreeMap<Netns, PathBuf> = BTreeMap::new();
         let mut seen = Vec::new();
@@ -80,9 +95,21 @@ impl Search {
             let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             seen.extend(addresses.into_iter().map(|address| (address, netns.clone())));
         }
-        let folders = self.cni_caches.iter().filter_map(|folder| fs::read_dir(folder).ok());
-        let files = folders.flatten().flatten().map(|file| file.path());
-        Ok(Found { held: files.filter_map(|file| cached(&file)).collect(), seen })
+        let mut held = Vec::new();
+        for folder in &self.cni_caches {
+            held.extend(files(folder)?.iter().filter_map(|file| cached(file)));
+        }
+        Ok(Found { held, seen })
+    }
+}
+
+/// What is in a folder; one that does not exist is empty.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
     }
 }
 
@@ -91,9 +118,13 @@ fn settle(path: &Path) -> Result<Option<Netns>, String> {
     match namespace::identify(path) {
         Ok(netns) => Ok((netns.cookie != own_cookie()?).then_some(netns)),
         Err(error) => {
-            // It is no namespace, or went away between the look around and now.
-            let gone = fs::metadata(path).is_err() || !namespace::is_one(path);
-            if gone { Ok(None) } else { Err(format!("{}: {error}", path.display())) }
+            // It is no namespace, or went away between the look around and now; anything else may pass.
+            let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput);
+            if gone || fs::symlink_metadata(path).is_err() {
+                Ok(None)
+            } else {
+                Err(format!("{}: {error}", path.display()))
+            }
         }
     }
 }
@@ -119,6 +150,10 @@ fn cached(file: &Path) -> Option<(Attachment, Held)> {
     let result = CniResult::parse(&cache.get("result")?.to_string()).ok()?;
     let sandbox = || result.interfaces.iter().find_map(|found| found.sandbox.as_deref());
     let netns = namespace::identify(Path::new(text("netns").or_else(sandbox)?)).ok()?;
+    // A path below /proc may lead to another process by now.
+    if own_cookie().ok()? == netns.cookie {
+        return None;
+    }
     let argument = |key: &str| {
         let pairs = cache.get("cniArgs").and_then(Value::as_array).into_iter().flatten();
         let mut values = pairs.filter(|pair| pair.get(0).and_then(Value::as_str) == Some(key));

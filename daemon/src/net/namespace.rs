@@ -120,11 +120,6 @@ fn cookie_of(socket: &Socket) -> io::Result<u64> {
     if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether a namespace is at a path now.
-pub(crate) fn is_one(path: &Path) -> bool {
-    Namespace::open(path).is_ok()
-}
-
 /// What identifies the namespace at a path.
 ///
 /// # Errors
@@ -170,23 +165,38 @@ pub(crate) fn find(netns: &Netns) -> io::Result<Found> {
 }
 
 /// Whether [`find`] is to be believed here: the kernel knows handles of namespaces (Linux 6.18), and finds by its
-/// cookie and inode the one that this thread is in. Asked once: the kernel does not change while the daemon runs.
+/// cookie and inode one that this thread is not in. Asked once: the kernel does not change while the daemon runs.
 pub(crate) fn can_find() -> bool {
-    static CAN: LazyLock<bool> = LazyLock::new(finds_itself);
+    static CAN: LazyLock<bool> = LazyLock::new(finds_another);
     *CAN
 }
 
-fn finds_itself() -> bool {
-    let own = || -> io::Result<bool> {
-        let path = Path::new("/proc/thread-self/ns/net");
-        let inode = std::fs::metadata(path)?.ino();
-        let own = Netns { path: path.display().to_string(), inode, cookie: own_cookie()? };
-        let absent = Netns { cookie: own.cookie ^ (1 << 62), ..own.clone() };
-        let (file, not_there) = (by_handle(&own)?, find(&absent)?);
-        let same = file.metadata()?.ino() == inode && cookie_by_handle(&file)? == own.cookie;
-        Ok(same && matches!(not_there, Found::Gone))
+/// Looks up a namespace made for the purpose, from outside of it: inside, the kernel asks for no permission, and a
+/// refusal looks like "gone". A thread stays in it until the answer is there.
+fn finds_another() -> bool {
+    let (tell, told) = mpsc::sync_channel(1);
+    let (keep, kept) = mpsc::channel::<()>();
+    let stay = move || {
+        let identity = || -> io::Result<Netns> {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
+            let inode = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
+            Ok(Netns { path: String::new(), inode, cookie: own_cookie()? })
+        };
+        // Both ends are this function's: a failed send or an ended wait is its end.
+        let _ = tell.send(identity());
+        let _ = kept.recv();
     };
-    own().unwrap_or(false)
+    let look = || -> io::Result<bool> {
+        thread::Builder::new().name("netns-test".into()).spawn(stay)?;
+        let other = told.recv().map_err(io::Error::other)??;
+        let absent = Netns { cookie: other.cookie ^ (1 << 62), ..other.clone() };
+        let file = by_handle(&other)?;
+        let same = file.metadata()?.ino() == other.inode && cookie_by_handle(&file)? == other.cookie;
+        Ok(same && matches!(find(&absent)?, Found::Gone))
+    };
+    let found = look().unwrap_or(false);
+    drop(keep);
+    found
 }
 
 /// A handle of the kernel's namespace file system: `struct file_handle` with `struct nsfs_file_handle`

@@ -112,3 +112,20 @@ fn an_address_that_nobody_knows_but_the_kernel_is_not_given_out() -> Result<()> 
         Ok((seen["state"] != "ADDRESS_STATE_DYING").then_some(()))
     })
 }
+
+/// The same for addresses that a pool gets while the daemon serves.
+#[test]
+fn what_a_pool_gets_later_is_looked_at_first() -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.standalone().write("pool.yaml", &POOL_TEXT.replace("10.6.213.1-10.6.213.200", "10.6.213.1"))?;
+    node.daemon().start()?;
+    let stranger = node.sandbox("stranger")?;
+    stranger.ip(&["address", "add", "10.6.213.2/32", "dev", "lo"])?;
+    node.standalone().write("pool.yaml", &POOL_TEXT.replace("10.6.213.200", "10.6.213.3"))?;
+    wait_for("the pool to grow", SOON, || Ok((lab.inspect(node).counts(POOL)?.total == 3).then_some(())))?;
+    let first = lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?;
+    let second = lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?;
+    ensure!(attach(&[first, second])? == [Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 3)]);
+    Ok(())
+}
