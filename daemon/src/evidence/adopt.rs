@@ -4,7 +4,7 @@
 //! runtime's CNI library keeps say whose they are. A namespace that is there and cannot be read is waited for; an
 //! incomplete search finds nothing.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -83,15 +83,14 @@ impl Search {
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
             places.extend(files(folder)?);
         }
-        let mut known: BTreeMap<Netns, PathBuf> = BTreeMap::new();
+        let mut known = BTreeSet::new();
         let mut seen = Vec::new();
         for path in places {
             let Some(netns) = settle(&path)? else { continue };
-            let plain = Netns { path: String::new(), ..netns.clone() };
-            if known.contains_key(&plain) {
+            // Several paths may lead to one.
+            if !known.insert((netns.inode, netns.cookie)) {
                 continue;
             }
-            known.insert(plain, path.clone());
             let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             seen.extend(addresses.into_iter().map(|address| (address, netns.clone())));
         }
@@ -116,7 +115,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 /// The namespace at a path. None: there is none there, or it is the node's own.
 fn settle(path: &Path) -> Result<Option<Netns>, String> {
     match namespace::identify(path) {
-        Ok(netns) => Ok((netns.cookie != own_cookie()?).then_some(netns)),
+        Ok(netns) => {
+            let own = namespace::own_cookie().map_err(|error| error.to_string())?;
+            Ok((netns.cookie != own).then_some(netns))
+        }
         Err(error) => {
             // It is no namespace, or went away between the look around and now; anything else may pass.
             let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput);
@@ -127,10 +129,6 @@ fn settle(path: &Path) -> Result<Option<Netns>, String> {
             }
         }
     }
-}
-
-fn own_cookie() -> Result<u64, String> {
-    namespace::own_cookie().map_err(|error| error.to_string())
 }
 
 /// A cached result (libcni's `cniCacheV1`) as an attachment, if its namespace lives. A file that cannot be read is
@@ -149,11 +147,8 @@ fn cached(file: &Path) -> Option<(Attachment, Held)> {
     let (container, interface, network) = (text("containerId")?, text("ifName")?, text("networkName")?);
     let result = CniResult::parse(&cache.get("result")?.to_string()).ok()?;
     let sandbox = || result.interfaces.iter().find_map(|found| found.sandbox.as_deref());
-    let netns = namespace::identify(Path::new(text("netns").or_else(sandbox)?)).ok()?;
-    // A path below /proc may lead to another process by now.
-    if own_cookie().ok()? == netns.cookie {
-        return None;
-    }
+    // A path below /proc may lead to another process by now, even to the node's own namespace.
+    let netns = settle(Path::new(text("netns").or_else(sandbox)?)).ok()??;
     let argument = |key: &str| {
         let pairs = cache.get("cniArgs").and_then(Value::as_array).into_iter().flatten();
         let mut values = pairs.filter(|pair| pair.get(0).and_then(Value::as_str) == Some(key));
