@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use spiderpool_core::world::{Coordinator, Settings};
+use spiderpool_core::world::{Coordinator, Probes, Settings};
 
 use crate::invalid::{Faults, Invalid};
 use crate::metadata::Metadata;
@@ -118,7 +118,12 @@ impl SpiderCoordinator {
         };
         let overlay_pod_cidr = cidrs("status.overlayPodCIDR", &status.overlay_pod_cidr, &mut faults);
         let service_cidr = cidrs("status.serviceCIDR", &status.service_cidr, &mut faults);
-        faults.or(Coordinator { name: self.metadata.name.clone(), synced, overlay_pod_cidr, service_cidr, settings })
+        let probes = Probes {
+            conflict: self.spec.detect_ip_conflict.unwrap_or_default(),
+            gateway: self.spec.detect_gateway.unwrap_or_default(),
+        };
+        let name = self.metadata.name.clone();
+        faults.or(Coordinator { name, synced, overlay_pod_cidr, service_cidr, settings, probes })
     }
 }
 

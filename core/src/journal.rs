@@ -11,6 +11,7 @@ use crate::address::AddressSet;
 use crate::message::{GrantId, JournalId, SessionId};
 use crate::node::attachment::{Attachment, Held, Netns, Plugin, Sandbox};
 use crate::node::history::Fact;
+use crate::plan::Mac;
 use crate::world::PoolName;
 
 /// Version of the rows' meaning; a journal with another one is not opened.
@@ -82,7 +83,7 @@ pub struct Lease {
     pub addresses: AddressSet,
 }
 
-/// A leased address that was in use.
+/// A leased address that was in use, by one of ours or by a stranger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Released {
     /// The kernel has not shown it gone yet.
@@ -98,6 +99,15 @@ pub enum Released {
         order: u64,
         /// End of the cooldown, in nanoseconds of the boot clock.
         until: u64,
+    },
+    /// A probe saw a stranger use it.
+    Quarantined {
+        /// The stranger's Ethernet address.
+        by: Mac,
+        /// When it was probed last, in nanoseconds of the boot clock.
+        probed: u64,
+        /// Wall-clock time of that in seconds since 1970, for people.
+        since: u64,
     },
 }
 

@@ -8,13 +8,13 @@
 //!   start).
 //! - An ADD gets an address of every family it wants, or none (All or nothing).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::journal::{Key, Meta, Record};
 use crate::message::{Down, GrantId, SessionId, Up};
-use crate::plan::Plan;
+use crate::plan::{Mac, Plan};
 use crate::world::{PodId, PoolName};
 
 pub mod adopt;
@@ -26,9 +26,9 @@ pub mod recover;
 mod wait;
 
 use attachment::{Allocation, Attachment, Attachments, Plugin, Sandbox, WORD_KEPT};
-use event::{Add, Effects, Errand, Event, Evidence, Now, Plumb, Refused, Reply, Ticket};
+use event::{Add, Effects, Errand, Event, Evidence, Now, Plumb, Probed, Refused, Reply, Ticket, Verdict};
 use history::{Fact, FactKind, History};
-use lease::{Dying, Leases};
+use lease::{Dying, Leases, Quarantined};
 use wait::Waiters;
 
 /// One node.
@@ -102,6 +102,7 @@ impl Node {
             Event::Closed(session) if self.is_open(session) => self.session = None,
             Event::Closed(_) => {}
             Event::Evidence(evidence) => self.learn(now, evidence, out),
+            Event::Probed(probed) => self.probed(now, *probed, out),
             Event::Adopt { ticket, found } => self.adopt(now, ticket, found, out),
             Event::Due => self.expire(now, out),
         }
@@ -146,15 +147,40 @@ impl Node {
             out.replies.push((late, Reply::Refused(Refused::Overtaken)));
         }
         if self.attachments.held().get(who).is_some_and(|held| held.started <= started) {
-            self.release(now, who, out);
+            self.release(now, who, &BTreeMap::new(), out);
         }
         out.replies.push((ticket, Reply::Done));
     }
 
-    /// Takes all addresses of an attachment back; they are dying until the kernel shows them gone.
-    fn release(&mut self, now: Now, who: &Attachment, out: &mut Effects) {
+    /// The record is answered, or taken back: whoever uses one of its addresses keeps that from being given out again.
+    fn probed(&mut self, now: Now, probed: Probed, out: &mut Effects) {
+        let Probed { ticket, who, started, verdict } = probed;
+        let reply = match self.attachments.held().get(&who) {
+            Some(held) if held.started == started => {
+                if let Verdict::Unfit(taken) = verdict {
+                    self.release(now, &who, &taken, out);
+                }
+                Reply::Done
+            }
+            _ => Reply::Refused(Refused::Overtaken),
+        };
+        out.replies.push((ticket, reply));
+    }
+
+    /// Takes all addresses of an attachment back; they are dying until the kernel shows them gone, or in quarantine if
+    /// strangers have them.
+    fn release(&mut self, now: Now, who: &Attachment, taken: &BTreeMap<IpAddr, Mac>, out: &mut Effects) {
         let Some(held) = self.attachments.let_go(who, &mut out.batch) else { return };
         for allocation in &held.allocations {
+            if let Some(by) = taken.get(&allocation.address) {
+                let (pool, probed, since) = (allocation.pool.clone(), now.boot, now.wall);
+                let quarantined = Quarantined { pool, by: *by, probed, since };
+                let mut messages = Vec::new();
+                self.leases.quarantine(allocation.address, quarantined, &mut out.batch, &mut messages);
+                self.send(messages, out);
+                self.tell(now, FactKind::Taken(*by), allocation, who, &held.pod, out);
+                continue;
+            }
             let dying = Dying { pool: allocation.pool.clone(), holder: who.clone(), netns: held.netns.clone() };
             self.leases.die(allocation.address, dying, &mut out.batch);
             self.tell(now, FactKind::Released, allocation, who, &held.pod, out);
@@ -173,7 +199,7 @@ impl Node {
             Evidence::SandboxGone { container, netns } => {
                 let held = self.attachments.of_container(&container).filter(|(_, held)| held.netns.is_same(&netns));
                 let dead: Vec<Attachment> = held.map(|(who, _)| who.clone()).collect();
-                dead.iter().for_each(|who| self.release(now, who, out));
+                dead.iter().for_each(|who| self.release(now, who, &BTreeMap::new(), out));
                 let planned = self.attachments.sandboxes().get(&container);
                 if planned.is_some_and(|sandbox| sandbox.netns.is_same(&netns)) {
                     self.attachments.plan(&container, Sandbox::default(), &mut out.batch);
@@ -184,6 +210,10 @@ impl Node {
             Evidence::AddressGone(address, netns) => {
                 let dying = self.leases.dying().get(&address).filter(|dying| dying.netns.is_same(&netns));
                 dying.map(|_| address).into_iter().collect()
+            }
+            Evidence::Unused(address, probed) => {
+                self.leases.unused(address, probed, now.boot, &mut out.batch);
+                return self.retry(now, out);
             }
         };
         let until = now.boot.saturating_add(self.cooldown);

@@ -195,6 +195,29 @@ pub struct Coordinator {
     pub service_cidr: Vec<IpNet>,
     /// Defaults that a network's own configuration may override.
     pub settings: Settings,
+    /// What is probed for every Pod.
+    pub probes: Probes,
+}
+
+/// What is probed from a Pod's namespace before an address is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Probes {
+    /// Whether a stranger uses the address.
+    pub conflict: bool,
+    /// Whether the gateway is there.
+    pub gateway: bool,
+}
+
+impl Probes {
+    /// What either asks for.
+    pub fn or(self, other: Probes) -> Probes {
+        Probes { conflict: self.conflict || other.conflict, gateway: self.gateway || other.gateway }
+    }
+
+    /// Whether there is anything to probe.
+    pub fn any(self) -> bool {
+        self.conflict || self.gateway
+    }
 }
 
 /// Settings of the coordinator, each optional: a network's configuration comes first, then the cluster's, then the

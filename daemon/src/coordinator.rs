@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ipnet::IpNet;
+use prometheus_client::metrics::counter::Counter;
 use spiderpool_cni::types::{CniError, CniResult, Code};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns, Sandbox as Record};
@@ -41,6 +42,7 @@ pub(crate) struct Coordinator {
     keeper: Keeper,
     view: View,
     proc: PathBuf,
+    warnings: Counter,
     turns: Arc<Turns>,
     /// Shared by ADDs between their look at the host and their changes; held alone to take away.
     gate: Arc<RwLock<()>>,
@@ -66,9 +68,18 @@ struct Turns {
 }
 
 impl Coordinator {
-    /// Stories over the state and the world; `proc` is where the host's procfs is mounted.
-    pub(crate) fn new(keeper: Keeper, view: View, proc: PathBuf) -> Coordinator {
-        Coordinator { keeper, view, proc, turns: Arc::default(), gate: Arc::default(), leaving: Arc::default() }
+    /// Stories over the state and the world; `proc` is where the host's procfs is mounted, `warnings` counts what could
+    /// not be done as asked.
+    pub(crate) fn new(keeper: Keeper, view: View, proc: PathBuf, warnings: Counter) -> Coordinator {
+        Coordinator {
+            keeper,
+            view,
+            proc,
+            warnings,
+            turns: Arc::default(),
+            gate: Arc::default(),
+            leaving: Arc::default(),
+        }
     }
 
     /// ADD: look, plan, write the plan, change the kernel, tell the segment.
@@ -100,6 +111,7 @@ impl Coordinator {
         kernel.seen.elsewhere = self.wanted_beside(&call.who.container, on_host).await?;
         let Extended { plan, warnings } = extend(&before, &inputs, &kernel.seen).map_err(refusal)?;
         for warning in &warnings {
+            self.warnings.inc();
             warn!(container = %call.who.container, interface = inputs.interface, %warning, "Not all is as asked");
         }
         self.write(call, &netns, plan.clone()).await?;

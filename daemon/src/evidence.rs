@@ -15,6 +15,7 @@ use crate::net::namespace::{self, Found};
 
 pub(crate) mod adopt;
 mod around;
+pub(crate) mod quarantine;
 pub(crate) mod settle;
 
 use around::Around;

@@ -18,6 +18,11 @@ use crate::keeper::Keeper;
 use crate::net::namespace;
 use crate::view::View;
 
+mod probe;
+
+pub(crate) use probe::Prober;
+use probe::{Outcome, Strangers};
+
 /// What the stories need.
 #[derive(Clone)]
 pub(crate) struct Ipam {
@@ -27,11 +32,13 @@ pub(crate) struct Ipam {
     pub view: View,
     /// How long an ADD may wait for an address.
     pub budget: Duration,
+    /// Asks the segment of an interface.
+    pub prober: Prober,
 }
 
 impl Ipam {
-    /// ADD: select pools, take an address of each family, answer once that is on disk. While it waits it selects again
-    /// whenever the world changes.
+    /// ADD: select pools, take an address of each family, probe them where that is switched on, answer once what was
+    /// taken is on disk. An address that a stranger uses is passed over.
     pub(crate) async fn add(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
         let until = clock::boot().saturating_add(self.budget.as_nanos() as u64);
         let netns = identify(call)?;
@@ -39,6 +46,33 @@ impl Ipam {
             admitted = self.keeper.admit() => admitted?,
             () = tokio::time::sleep(clock::until(until)) => return Err(busy()),
         };
+        let probes = self.prober.switched_on(&self.view.world());
+        let add = Add {
+            ticket: 0,
+            who: call.who.clone(),
+            started: call.started,
+            pod: call.pod.clone(),
+            netns,
+            wants: Vec::new(),
+            until,
+            probes: probes.conflict,
+        };
+        let mut strangers = Strangers::default();
+        loop {
+            let taken = self.take(call, &add, cancelled).await;
+            let allocations = taken.map_err(|failure| strangers.explain(failure))?;
+            match self.prober.probe(call, &add.netns, &allocations, probes, cancelled).await? {
+                Outcome::Fit => return Ok(result(&allocations).render(call.config.cni_version)),
+                Outcome::Taken(more) => strangers.add(more),
+            }
+            if clock::boot() >= until {
+                return Err(strangers.error().into());
+            }
+        }
+    }
+
+    /// Takes an address of each family. While it waits it selects again whenever the world changes.
+    async fn take(&self, call: &Call, add: &Add, cancelled: &CancellationToken) -> Result<Vec<Allocation>, Failure> {
         loop {
             let mut changes = self.view.changes();
             // A retry is answered from the record, whatever has become of the pools since.
@@ -46,8 +80,6 @@ impl Ipam {
                 Ok(wants) => (wants, None),
                 Err(error) => (Vec::new(), Some(error)),
             };
-            let (who, started, pod, netns) = (call.who.clone(), call.started, call.pod.clone(), netns.clone());
-            let add = |ticket| Event::Add(Box::new(Add { ticket, who, started, pod, netns, wants, until }));
             let given_up = cancelled.child_token();
             let changed = async {
                 // The view lives as long as the daemon.
@@ -55,16 +87,15 @@ impl Ipam {
                 given_up.cancel();
                 std::future::pending::<()>().await;
             };
+            let event = |ticket| Event::Add(Box::new(Add { ticket, wants, ..add.clone() }));
             let reply = tokio::select! {
-                reply = self.keeper.call_unless(&given_up, add) => reply?,
+                reply = self.keeper.call_unless(&given_up, event) => reply?,
                 () = changed => None,
             };
             match reply {
-                Some(Reply::Added(allocations)) => return Ok(result(&allocations).render(call.config.cni_version)),
+                Some(Reply::Added(allocations)) => return Ok(allocations),
                 Some(Reply::Refused(refused)) => return Err(unserved.unwrap_or_else(|| refusal(&refused)).into()),
-                Some(Reply::Done) | None if cancelled.is_cancelled() => {
-                    return Err(CniError::new(Code::TryAgain, "the caller gave up while it waited").into());
-                }
+                Some(Reply::Done) | None if cancelled.is_cancelled() => return Err(given_up_on()),
                 Some(Reply::Done) | None => {}
             }
         }
@@ -173,6 +204,10 @@ fn refusal(refused: &Refused) -> CniError {
         ),
         Refused::Overtaken | Refused::TooOld | Refused::Unknown => error,
     }
+}
+
+fn given_up_on() -> Failure {
+    CniError::new(Code::TryAgain, "the caller gave up while it waited").into()
 }
 
 fn busy() -> Failure {

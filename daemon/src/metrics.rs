@@ -29,6 +29,10 @@ pub(crate) struct Metrics {
     pub coordinator: CallMetrics,
     /// The journal.
     pub journal: JournalMetrics,
+    /// Probes of addresses and gateways.
+    pub probes: ProbeMetrics,
+    /// What the coordinator could not do as asked.
+    pub warnings: Counter,
     pools: Family<PoolLabel, Gauge>,
     attachments: Gauge,
     waiting: Gauge,
@@ -66,6 +70,15 @@ pub(crate) struct JournalMetrics {
     rows: Histogram,
 }
 
+/// Figures of probes.
+#[derive(Clone, Default)]
+pub(crate) struct ProbeMetrics(Family<OutcomeLabel, Counter>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     /// The CNI error code.
@@ -96,11 +109,17 @@ impl Metrics {
             journal.duration.clone(),
         );
         registry.register("journal_commit_rows", "Rows of one commit", journal.rows.clone());
+        let (probes, warnings) = (ProbeMetrics::default(), Counter::default());
+        let help =
+            "Probes before an answer, by outcome: clean, taken, unreachable, or unknown where none could be made";
+        registry.register("probes", help, probes.0.clone());
+        let help = "Settings of the coordinator that could not be followed; the log has them";
+        registry.register("coordinator_warnings", help, warnings.clone());
         let (pools, attachments, waiting) = (Family::default(), Gauge::default(), Gauge::default());
         registry.register("pool_addresses", "Addresses leased to this node, by pool and state", pools.clone());
         registry.register("attachments", "Attachments that hold addresses", attachments.clone());
         registry.register("waiting_adds", "ADD calls that wait for an address", waiting.clone());
-        Metrics { registry, allocation, release, coordinator, journal, pools, attachments, waiting }
+        Metrics { registry, allocation, release, coordinator, journal, probes, warnings, pools, attachments, waiting }
     }
 
     /// Takes the counts from the state.
@@ -109,7 +128,12 @@ impl Metrics {
         for pool in node.leases().pools() {
             let counts = node.leases().counts(pool, now.boot);
             let idle = i64::try_from(counts.idle).unwrap_or(i64::MAX);
-            let states = [("in_use", counts.held), ("dying", counts.dying), ("cooling", counts.cooling)];
+            let states = [
+                ("in_use", counts.held),
+                ("dying", counts.dying),
+                ("cooling", counts.cooling),
+                ("quarantined", counts.quarantined),
+            ];
             let states = states.map(|(state, count)| (state, count as i64)).into_iter().chain([("free", idle)]);
             for (state, count) in states {
                 self.pools.get_or_create(&PoolLabel { pool: pool.to_string(), state }).set(count);
@@ -190,6 +214,13 @@ impl CallMetrics {
         self.average.set(sums.seconds / sums.calls as f64);
         self.max.set(sums.max);
         self.min.set(sums.min.unwrap_or(seconds));
+    }
+}
+
+impl ProbeMetrics {
+    /// A probe has ended.
+    pub(crate) fn ended(&self, outcome: &'static str) {
+        self.0.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 }
 

@@ -8,11 +8,14 @@
 mod announce;
 mod answer;
 mod apply;
+mod frame;
 pub(crate) mod namespace;
 mod netlink;
 mod observe;
+mod probe;
 mod request;
 mod sysctl;
+mod wire;
 
 use std::io;
 use std::path::Path;
@@ -28,6 +31,7 @@ pub(crate) use announce::announce;
 pub(crate) use apply::{Failure, Outcome, apply, apply_all};
 pub(crate) use netlink::Connection;
 pub(crate) use observe::observe;
+pub(crate) use probe::{Findings, Place, Question, probe};
 
 /// How long one request to the kernel may stay unanswered.
 const PATIENCE: Duration = Duration::from_secs(5);

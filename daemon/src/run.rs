@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
 use spiderpool_core::journal::BootId;
+use spiderpool_core::world::Probes;
 use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
 use spiderpool_proto::node::cni_server::CniServer;
 use spiderpool_proto::node::inspect_server::InspectServer;
@@ -31,9 +32,10 @@ use crate::call::Rules;
 use crate::config::{LogFormat, RunArgs};
 use crate::coordinator::Coordinator;
 use crate::evidence::adopt::Search;
+use crate::evidence::quarantine;
 use crate::evidence::settle::Settler;
 use crate::http::{self, Port};
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, Prober};
 use crate::journal::replay::replay;
 use crate::keeper::{Keeper, Outlets};
 use crate::metrics::{JournalMetrics, Metrics};
@@ -161,7 +163,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     }
     let mut feeder = tokio::spawn(feeder.run(messages));
 
-    let coordinator = Coordinator::new(keeper.clone(), view.clone(), args.proc.clone());
+    let coordinator = Coordinator::new(keeper.clone(), view.clone(), args.proc.clone(), metrics.warnings.clone());
     let settler = Settler {
         keeper: keeper.clone(),
         coordinator: coordinator.clone(),
@@ -169,13 +171,20 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         turn: Arc::default(),
     };
     let spool = Spool::new(args.spool.clone());
-    let ipam = Ipam { keeper: keeper.clone(), view: view.clone(), budget: args.budget };
+    let prober = Prober {
+        keeper: keeper.clone(),
+        probes: Probes { conflict: args.enable_ip_conflict_detection, gateway: args.enable_gateway_detection },
+        proc: args.proc.clone(),
+        metrics: metrics.probes.clone(),
+    };
+    let ipam = Ipam { keeper: keeper.clone(), view: view.clone(), budget: args.budget, prober };
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
     let server =
         Server::new(Rooms { rules, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
     server.drain().await;
     settler.round().await?;
     let mut settling = tokio::spawn(settler.run(errands));
+    let asking = tokio::spawn(quarantine::run(keeper.clone(), args.proc.clone()));
     let mut draining = tokio::spawn(drain_now_and_then(spool, server.clone()));
 
     let inspector = Inspector {
@@ -230,7 +239,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN, finished).await.is_err() {
         warn!(seconds = DRAIN.as_secs(), "Calls were still running when the time to end was over");
     }
-    for task in [settling, draining] {
+    for task in [settling, draining, asking] {
         task.abort();
     }
     keeper.stop().await;

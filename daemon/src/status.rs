@@ -55,7 +55,12 @@ fn pool_table(pools: &[wire::Pool]) -> String {
     }
     let mut table = Table::new(&["POOL", "SUBNET", "GATEWAY", "TOTAL", "IN USE", "DYING", "COOLING", "FREE", "REMARK"]);
     for pool in pools {
-        let remarks = [(pool.default, "default"), (pool.disabled, "gives out nothing new")];
+        let strangers = format!("{} used by strangers", pool.quarantined);
+        let remarks = [
+            (pool.default, "default"),
+            (pool.disabled, "gives out nothing new"),
+            (pool.quarantined > 0, strangers.as_str()),
+        ];
         let remarks: Vec<&str> = remarks.iter().filter(|(is, _)| *is).map(|(_, remark)| *remark).collect();
         table.row([
             pool.name.clone(),

@@ -79,6 +79,10 @@ fn state(seen: &wire::Address, holder: &wire::Allocation) -> String {
             "cooling: neighbours are to forget who had it; idle in {} s, earlier if a pool runs dry",
             seen.cooling_seconds
         ),
+        AddressState::Quarantined => format!(
+            "quarantined: {} uses it, seen {}; not given out until a probe hears nobody",
+            seen.used_by, seen.seen
+        ),
         AddressState::NotLeased | AddressState::Unspecified => {
             "not leased to this node: no pool has it, or the pool lost it".into()
         }
@@ -143,13 +147,14 @@ fn history(heading: &str, other: impl Fn(&wire::Fact) -> String, facts: &[wire::
     let mut table = Table::new(&["AT", "WHAT", heading, "INTERFACE", "NETWORK", "POD"]);
     for fact in facts {
         let what = match fact.kind() {
-            FactKind::Allocated => "given out",
-            FactKind::Released => "taken back",
-            FactKind::Unspecified => "",
+            FactKind::Allocated => "given out".into(),
+            FactKind::Released => "taken back".into(),
+            FactKind::Taken => format!("found used by {}", fact.used_by),
+            FactKind::Unspecified => String::new(),
         };
         table.row([
             fact.at.clone(),
-            what.into(),
+            what,
             other(fact),
             fact.interface.clone(),
             fact.network.clone(),

@@ -1,4 +1,4 @@
-use spiderpool_core::world::{Mode, RpFilter};
+use spiderpool_core::world::{Mode, Probes, RpFilter};
 
 use super::*;
 
@@ -62,8 +62,18 @@ fn the_pages_object_is_parsed() {
             pod_mac_prefix: None,
             policy_routes: vec![],
         },
+        probes: Probes::default(),
     };
     assert_eq!(page().parse().unwrap(), expected);
+}
+
+#[test]
+fn probes_are_switched_one_by_one() {
+    for (key, conflict, gateway) in [("detectIPConflict", true, false), ("detectGateway", false, true)] {
+        let text = PAGE.replace(&format!("{key}: false"), &format!("{key}: true"));
+        let read: SpiderCoordinator = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(read.parse().unwrap().probes, Probes { conflict, gateway });
+    }
 }
 
 /// What the page prints comes back as it was, the fields that have moved elsewhere included.

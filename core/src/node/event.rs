@@ -1,5 +1,6 @@
 //! What happens to a node, and what that brings about.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use crate::message::{Down, SessionId, Up};
 use crate::node::adopt::Found;
 use crate::node::attachment::{Allocation, Attachment, Netns, WORD_KEPT};
 use crate::node::lease::Counts;
-use crate::plan::Plan;
+use crate::plan::{Mac, Plan};
 use crate::select::Want;
 use crate::world::{PodId, PoolName};
 
@@ -76,6 +77,8 @@ pub enum Event {
         /// What is there.
         found: Found,
     },
+    /// The addresses that an ADD was given were probed before they are answered.
+    Probed(Box<Probed>),
     /// Time has come for something that waits.
     Due,
 }
@@ -97,6 +100,30 @@ pub struct Add {
     pub wants: Vec<Want>,
     /// Until when it may wait, in nanoseconds of the boot clock.
     pub until: u64,
+    /// Addresses are probed before they are answered: a quarantined one may be tried when there is no other.
+    pub probes: bool,
+}
+
+/// What a probe came to of the addresses that an ADD was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Who waits for the reply.
+    pub ticket: Ticket,
+    /// Whose ADD.
+    pub who: Attachment,
+    /// When its program started, in nanoseconds of the boot clock.
+    pub started: u64,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// Whether probed addresses can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They can.
+    Fit,
+    /// They cannot: these are used by strangers, who have these Ethernet addresses. None: for another reason.
+    Unfit(BTreeMap<IpAddr, Mac>),
 }
 
 /// An ADD of the coordinator.
@@ -128,6 +155,8 @@ pub enum Evidence {
     },
     /// This address, dying in this namespace, is on no link of it any more.
     AddressGone(IpAddr, Netns),
+    /// A probe heard nobody use this address, which was in quarantine since a probe at that time of the boot clock.
+    Unused(IpAddr, u64),
 }
 
 /// What an ADD, a DEL or a plan gets to hear.
@@ -171,10 +200,11 @@ pub struct Shortage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { total, held, dying, cooling, idle } = self.counts;
+        let Counts { total, held, dying, cooling, quarantined, idle } = self.counts;
         write!(
             f,
-            "pool {}: {total} leased here, {held} in use, {dying} dying, {cooling} cooling, {idle} idle",
+            "pool {}: {total} leased here, {held} in use, {dying} dying, {cooling} cooling, {quarantined} quarantined, \
+             {idle} idle",
             self.pool
         )?;
         f.write_str(if self.denied { "" } else { ", more were asked for and no answer came in time" })

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::journal::{Batch, Key, Record};
 use crate::node::attachment::Attachment;
+use crate::plan::Mac;
 use crate::world::{PodId, PoolName};
 
 /// How many facts are kept.
@@ -34,6 +35,8 @@ pub enum FactKind {
     Allocated,
     /// Taken back from it.
     Released,
+    /// Not given to the attachment after all: a probe saw that this stranger uses it.
+    Taken(Mac),
 }
 
 /// Where the facts begin and end.

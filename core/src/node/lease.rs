@@ -1,6 +1,6 @@
 //! The addresses leased to this node, and which of them can be given out.
 //!
-//! An address is in one state: idle, held, dying or resting. Idle ones that were never used are kept as intervals, so
+//! An address is in one state: idle, held, dying, resting or quarantined. Idle ones that were never used are kept as intervals, so
 //! a /64 costs no more than a /24; the others have a row each. A resting address is cooling until its time, then idle.
 
 use std::collections::BTreeMap;
@@ -12,10 +12,14 @@ use crate::message::{Grant, GrantId, Up};
 use crate::node::attachment::{Attachment, Netns};
 use crate::world::PoolName;
 
+mod quarantine;
+
+pub use quarantine::Quarantined;
+
 /// Resting addresses remembered per pool; beyond that the oldest idle one counts as never used.
 const RESTING_KEPT: usize = 65_536;
 
-/// Counts of a pool's leased addresses: total = held + dying + cooling + idle.
+/// Counts of a pool's leased addresses: total = held + dying + cooling + quarantined + idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Leased to this node.
@@ -26,6 +30,8 @@ pub struct Counts {
     pub dying: u64,
     /// Gone, resting before reuse.
     pub cooling: u64,
+    /// A stranger was seen to use it.
+    pub quarantined: u64,
     /// Can be given out at once.
     pub idle: u128,
 }
@@ -39,6 +45,7 @@ struct PoolLease {
     resting: BTreeMap<u64, (IpAddr, u64)>,
     held: u64,
     dying: u64,
+    quarantined: u64,
 }
 
 /// An address that nobody holds any more, and that the kernel may still have.
@@ -70,6 +77,7 @@ pub struct Leases {
     pools: BTreeMap<PoolName, PoolLease>,
     dying: BTreeMap<IpAddr, Dying>,
     resting: BTreeMap<IpAddr, Resting>,
+    quarantined: BTreeMap<IpAddr, Quarantined>,
     /// Recalled while in use: they go back on release.
     pub(super) withdrawn: AddressSet,
     pub(super) next_order: u64,
@@ -110,8 +118,9 @@ impl Leases {
         let Some(lease) = self.pools.get(pool) else { return Counts::default() };
         let cooling = lease.resting.values().rev().take_while(|(_, until)| *until > now).count() as u64;
         let idle = lease.fresh.count().saturating_add(lease.resting.len() as u128 - u128::from(cooling));
-        let busy = u128::from(lease.held) + u128::from(lease.dying) + u128::from(cooling);
-        Counts { total: idle.saturating_add(busy), held: lease.held, dying: lease.dying, cooling, idle }
+        let &PoolLease { held, dying, quarantined, .. } = lease;
+        let busy = [held, dying, cooling, quarantined].into_iter().map(u128::from).sum();
+        Counts { total: idle.saturating_add(busy), held, dying, cooling, quarantined, idle }
     }
 
     /// Whether one of the allowed addresses of a pool is dying, and can be given out once it is gone.
@@ -136,11 +145,15 @@ impl Leases {
         lease.resting.values().map(|(address, _)| *address).find(|address| allowed.contains(*address))
     }
 
-    /// Takes an idle or cooling address into use.
+    /// Takes an idle, cooling or quarantined address into use.
     pub(super) fn take(&mut self, pool: &PoolName, address: IpAddr, batch: &mut Batch) {
         if let Some(Resting { order, .. }) = self.resting.remove(&address) {
             batch.delete(Key::Released(address));
             self.lease(pool).resting.remove(&order);
+        }
+        if self.quarantined.remove(&address).is_some() {
+            batch.delete(Key::Released(address));
+            self.lease(pool).quarantined -= 1;
         }
         self.recall_held(pool, address);
     }
@@ -177,6 +190,10 @@ impl Leases {
                 self.next_order = self.next_order.max(order.saturating_add(1));
                 self.resting.insert(address, Resting { pool, order, until });
             }
+            Released::Quarantined { by, probed, since } => {
+                lease.quarantined += 1;
+                self.quarantined.insert(address, Quarantined { pool, by, probed, since });
+            }
         }
         true
     }
@@ -200,6 +217,11 @@ impl Leases {
             self.give_back(&[address].into_iter().collect(), batch, messages);
             return;
         }
+        self.rest(pool, address, until, batch);
+    }
+
+    /// An address that nobody has any more cools until the given time.
+    fn rest(&mut self, pool: PoolName, address: IpAddr, until: u64, batch: &mut Batch) {
         let order = self.next_order;
         self.next_order += 1;
         // In the order of release, also where the cooldown was made shorter meanwhile.
@@ -235,6 +257,9 @@ impl Leases {
             lease.resting.remove(&order);
             self.resting.remove(&address);
             batch.delete(Key::Released(address));
+            idle.insert(address);
+        }
+        for address in self.forget_quarantined(&pool, &lost, batch) {
             idle.insert(address);
         }
         self.withdrawn = self.withdrawn.union(&lost.difference(&idle));

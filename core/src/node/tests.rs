@@ -17,6 +17,7 @@ mod attach;
 mod audit;
 mod lease;
 mod property;
+mod quarantine;
 mod recover;
 mod sandbox;
 mod wait;
@@ -209,5 +210,6 @@ fn ask(container: &str, interface: &str, second: u64, wants: Vec<Want>) -> Add {
         netns: netns(container, 1),
         wants,
         until: at(second + 8),
+        probes: false,
     }
 }

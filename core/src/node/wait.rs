@@ -148,7 +148,7 @@ impl Node {
             Some(_) => {
                 // The name of a container that is there no more, used again: what the old one held stays dying until
                 // the kernel shows it gone.
-                self.release(now, &add.who, out);
+                self.release(now, &add.who, &BTreeMap::new(), out);
                 return false;
             }
             None => return false,
@@ -162,7 +162,7 @@ impl Node {
         let mut picked = Vec::new();
         waiting.asks.clear();
         for want in &waiting.add.wants {
-            match self.pick(now, want, &waiting.denied) {
+            match self.pick(now, want, &waiting) {
                 Pick::Found(allocation) => picked.push(allocation),
                 Pick::Ask(pool) => drop(waiting.asks.insert(pool)),
                 // The last look may be long ago.
@@ -187,18 +187,25 @@ impl Node {
     }
 
     /// An address for one family. Idle ones come first, over all pools in order; then the one that has been cooling
-    /// longest. A pool without an idle address is passed over only once the feeder has none of it to give.
-    fn pick(&self, now: Now, want: &Want, denied: &BTreeSet<PoolName>) -> Pick {
+    /// longest; then, if addresses are probed, a quarantined one that this ADD has not probed. A pool without an idle
+    /// address is passed over only once the feeder has none of it to give.
+    fn pick(&self, now: Now, want: &Want, waiting: &Waiting) -> Pick {
         for candidate in &want.candidates {
             if let Some(address) = self.leases.idle(&candidate.pool, &candidate.allowed, now.boot) {
                 return Pick::Found(Allocation::of(candidate, address));
             }
-            if !denied.contains(&candidate.pool) {
+            if !waiting.denied.contains(&candidate.pool) {
                 return Pick::Ask(candidate.pool.clone());
             }
         }
         for candidate in &want.candidates {
             if let Some(address) = self.leases.cooling(&candidate.pool, &candidate.allowed) {
+                return Pick::Found(Allocation::of(candidate, address));
+            }
+        }
+        for candidate in want.candidates.iter().filter(|_| waiting.add.probes) {
+            let before = waiting.add.started;
+            if let Some(address) = self.leases.probed_before(&candidate.pool, &candidate.allowed, before) {
                 return Pick::Found(Allocation::of(candidate, address));
             }
         }

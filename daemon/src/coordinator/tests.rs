@@ -10,7 +10,7 @@ use spiderpool_core::journal::{BootId, Journal as _, Table};
 use spiderpool_core::message::{JournalId, Up};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::Plugin;
-use spiderpool_core::world::{Coordinator as ClusterCoordinator, PodId, Settings, World};
+use spiderpool_core::world::{Coordinator as ClusterCoordinator, PodId, Probes, Settings, World};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -43,7 +43,7 @@ impl Daemon {
         let (keeper, _) = Keeper::start(node, Box::new(journal), Outlets { messages, errands }, metrics).unwrap();
         let view = View::default();
         view.replace(Arc::new(world(Ok(()))), Vec::new());
-        let coordinator = Coordinator::new(keeper.clone(), view.clone(), "/proc".into());
+        let coordinator = Coordinator::new(keeper.clone(), view.clone(), "/proc".into(), Counter::default());
         Daemon { coordinator, keeper, view, _outlets: (heard, asked) }
     }
 
@@ -59,6 +59,7 @@ fn world(synced: Result<(), String>) -> World {
         overlay_pod_cidr: vec!["10.233.64.0/18".parse().unwrap()],
         service_cidr: vec!["10.233.0.0/18".parse().unwrap()],
         settings: Settings::default(),
+        probes: Probes::default(),
     };
     let mut world = World::default();
     world.coordinator = Some(coordinator);

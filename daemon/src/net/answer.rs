@@ -52,6 +52,12 @@ pub(super) fn link(message: &RouteNetlinkMessage) -> Option<SeenLink> {
     Some(link).filter(|link| !link.name.is_empty())
 }
 
+/// Whether a link is up and has a carrier.
+pub(super) fn has_carrier(message: &RouteNetlinkMessage) -> bool {
+    let RouteNetlinkMessage::NewLink(message) = message else { return false };
+    message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+}
+
 /// Whether a link says that IPv6 is switched off on it.
 fn is_ipv6_off(families: &[AfSpecUnspec]) -> bool {
     let settings = families.iter().filter_map(|family| match family {

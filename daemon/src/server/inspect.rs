@@ -189,6 +189,7 @@ fn pool(node: &Node, name: &str, known: Option<&Pool>) -> wire::Pool {
         free: counts.idle.to_string(),
         disabled: known.is_none_or(|pool| pool.disabled || pool.terminating),
         default: known.is_some_and(|pool| pool.default),
+        quarantined: counts.quarantined,
     }
 }
 
@@ -250,6 +251,10 @@ fn state(node: &Node, address: IpAddr, name: &str) -> wire::Address {
         let (interface, netns) = (dying.holder.interface.to_string(), dying.netns.path.clone());
         seen.holder = Some(wire::Allocation { network, container_id, interface, netns, ..wire::Allocation::default() });
         AddressState::Dying
+    } else if let Some(quarantined) = leases.quarantine_of(address) {
+        seen.used_by = quarantined.by.to_string();
+        seen.seen = clock::rfc3339(quarantined.since);
+        AddressState::Quarantined
     } else if let Some(left) =
         leases.resting(address).map(|resting| clock::until(resting.until)).filter(|left| !left.is_zero())
     {
@@ -268,7 +273,9 @@ fn fact(sequence: u64, fact: &Fact) -> wire::Fact {
     let kind = match fact.kind {
         FactKind::Allocated => wire::FactKind::Allocated,
         FactKind::Released => wire::FactKind::Released,
+        FactKind::Taken(_) => wire::FactKind::Taken,
     };
+    let used_by = if let FactKind::Taken(by) = fact.kind { by.to_string() } else { String::new() };
     wire::Fact {
         sequence,
         at: clock::rfc3339(fact.at),
@@ -281,6 +288,7 @@ fn fact(sequence: u64, fact: &Fact) -> wire::Fact {
         pod_uid: fact.pod.uid.clone(),
         address: fact.address.to_string(),
         pool: fact.pool.to_string(),
+        used_by,
     }
 }
 

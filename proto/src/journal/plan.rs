@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use spiderpool_core::address::Family;
-use spiderpool_core::plan::{
-    Attached, Link, LinkAttribute, Mac, Neighbour, Object, Plan, Route, Rule, Scope, Side, Sysctl,
-};
+use spiderpool_core::plan::{Attached, Link, LinkAttribute, Neighbour, Object, Plan, Route, Rule, Scope, Side, Sysctl};
 
 use super::wire::object::{self, Kind};
 use super::{Malformed, maybe_address, required, value, wire};
@@ -63,7 +61,7 @@ impl TryFrom<wire::Attached> for Attached {
 
     fn try_from(attached: wire::Attached) -> Result<Attached, Malformed> {
         let rp_filter = attached.rp_filter.map(u8::try_from).transpose();
-        let mac = if attached.mac.is_empty() { None } else { Some(as_mac(&attached.mac)?) };
+        let mac = if attached.mac.is_empty() { None } else { Some(value::as_mac(&attached.mac, "mac")?) };
         Ok(Attached {
             addresses: value::as_nets(&attached.addresses, "addresses")?,
             destinations: value::as_nets(&attached.destinations, "destinations")?,
@@ -123,13 +121,13 @@ impl TryFrom<wire::Object> for Object {
                 let attribute = match required(link.attribute, "attribute")? {
                     object::link::Attribute::Up(up) => LinkAttribute::Up(up),
                     object::link::Attribute::TxQueueLength(length) => LinkAttribute::TxQueueLength(length),
-                    object::link::Attribute::Mac(mac) => LinkAttribute::Mac(as_mac(&mac)?),
+                    object::link::Attribute::Mac(mac) => LinkAttribute::Mac(value::as_mac(&mac, "mac")?),
                 };
                 Link { side, device: link.device, attribute }.into()
             }
             Kind::Neighbour(object::Neighbour { device, address, mac }) => {
                 let address = required(value::as_address(&address), "address")?;
-                Neighbour { side, device, address, mac: as_mac(&mac)? }.into()
+                Neighbour { side, device, address, mac: value::as_mac(&mac, "mac")? }.into()
             }
             Kind::Rule(object::Rule { ipv6, priority, from, table }) => {
                 let family = if ipv6 { Family::V6 } else { Family::V4 };
@@ -192,8 +190,4 @@ fn as_scope(number: u8) -> Scope {
         254 => Scope::Host,
         other => Scope::Other(other),
     }
-}
-
-fn as_mac(bytes: &[u8]) -> Result<Mac, Malformed> {
-    bytes.try_into().map(Mac).map_err(|_| Malformed::Field("mac"))
 }

@@ -150,12 +150,15 @@ impl TryFrom<wire::Held> for Held {
 
 impl From<&Released> for wire::Released {
     fn from(released: &Released) -> wire::Released {
-        use wire::released::{Dying, Resting, State};
+        use wire::released::{Dying, Quarantined, Resting, State};
         let state = match released {
             Released::Dying { holder, netns } => {
                 State::Dying(Dying { holder: Some(holder.into()), netns: Some(netns.into()) })
             }
             Released::Resting { order, until } => State::Resting(Resting { order: *order, until: *until }),
+            Released::Quarantined { by, probed, since } => {
+                State::Quarantined(Quarantined { by: by.0.to_vec(), probed: *probed, since: *since })
+            }
         };
         wire::Released { state: Some(state) }
     }
@@ -165,13 +168,16 @@ impl TryFrom<wire::Released> for Released {
     type Error = Malformed;
 
     fn try_from(released: wire::Released) -> Result<Released, Malformed> {
-        use wire::released::State;
+        use wire::released::{Quarantined, State};
         Ok(match required(released.state, "state")? {
             State::Dying(dying) => Released::Dying {
                 holder: required(dying.holder, "holder")?.into(),
                 netns: required(dying.netns, "netns")?.into(),
             },
             State::Resting(resting) => Released::Resting { order: resting.order, until: resting.until },
+            State::Quarantined(Quarantined { by, probed, since }) => {
+                Released::Quarantined { by: value::as_mac(&by, "by")?, probed, since }
+            }
         })
     }
 }
@@ -209,8 +215,11 @@ impl From<&Fact> for wire::Fact {
         let kind = match fact.kind {
             FactKind::Allocated => wire::fact::Kind::Allocated,
             FactKind::Released => wire::fact::Kind::Released,
+            FactKind::Taken(_) => wire::fact::Kind::Taken,
         };
+        let by = if let FactKind::Taken(by) = fact.kind { by.0.to_vec() } else { Vec::new() };
         wire::Fact {
+            by,
             at: fact.at,
             kind: kind.into(),
             address: value::address(fact.address),
@@ -228,6 +237,7 @@ impl TryFrom<wire::Fact> for Fact {
         let kind = match fact.kind() {
             wire::fact::Kind::Allocated => FactKind::Allocated,
             wire::fact::Kind::Released => FactKind::Released,
+            wire::fact::Kind::Taken => FactKind::Taken(value::as_mac(&fact.by, "by")?),
             wire::fact::Kind::Unspecified => return Err(Malformed::Field("kind")),
         };
         Ok(Fact {

@@ -1,9 +1,10 @@
-//! Addresses, networks and sets of them as bytes.
+//! Addresses of both layers, networks and sets of them as bytes.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use spiderpool_core::address::{AddressRange, AddressSet};
+use spiderpool_core::plan::Mac;
 use spiderpool_core::world::Route;
 
 use super::{Malformed, required, wire};
@@ -20,6 +21,10 @@ pub(super) fn as_address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
     v4().or_else(|_| v6()).ok()
+}
+
+pub(super) fn as_mac(bytes: &[u8], name: &'static str) -> Result<Mac, Malformed> {
+    bytes.try_into().map(Mac).map_err(|_| Malformed::Field(name))
 }
 
 pub(super) fn net(net: IpNet) -> wire::Net {

@@ -16,7 +16,7 @@ pub struct Inspect {
     socket: PathBuf,
 }
 
-/// Counts of a pool. total = in_use + dying + cooling + free.
+/// Counts of a pool. total = in_use + dying + cooling + quarantined + free.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[allow(missing_docs, reason = "the words of the API")]
 pub struct Counts {
@@ -24,6 +24,7 @@ pub struct Counts {
     pub in_use: u128,
     pub dying: u128,
     pub cooling: u128,
+    pub quarantined: u128,
     pub free: u128,
 }
 
@@ -113,6 +114,7 @@ impl Inspect {
             in_use: count("inUse")?,
             dying: count("dying")?,
             cooling: count("cooling")?,
+            quarantined: count("quarantined")?,
             free: count("free")?,
         })
     }

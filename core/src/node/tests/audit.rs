@@ -82,7 +82,7 @@ fn rows_say_it_once(rows: &BTreeMap<Key, Record>) {
     }
 }
 
-/// Every leased address is idle, held, dying or cooling: counted one by one from the rows.
+/// Every leased address is idle, held, dying, cooling or quarantined: counted one by one from the rows.
 fn counts_are_a_recount(node: &Node, rows: &BTreeMap<Key, Record>, now: Now) {
     let mut counts: BTreeMap<PoolName, Counts> = BTreeMap::new();
     for (id, lease) in rows.iter().filter_map(|(key, record)| match (key, record) {
@@ -95,6 +95,7 @@ fn counts_are_a_recount(node: &Node, rows: &BTreeMap<Key, Record>, now: Now) {
             count.total += 1;
             match rows.get(&Key::Released(address)) {
                 Some(Record::Released(Released::Dying { .. })) => count.dying += 1,
+                Some(Record::Released(Released::Quarantined { .. })) => count.quarantined += 1,
                 Some(Record::Released(Released::Resting { until, .. })) if *until > now.boot => count.cooling += 1,
                 _ if node.attachments().holder(address).is_some() => count.held += 1,
                 _ => count.idle += 1,
@@ -104,8 +105,8 @@ fn counts_are_a_recount(node: &Node, rows: &BTreeMap<Key, Record>, now: Now) {
     let said: BTreeMap<PoolName, Counts> =
         node.leases().pools().map(|pool| (pool.clone(), node.leases().counts(pool, now.boot))).collect();
     assert_eq!(said, counts, "what the node counts");
-    for (pool, Counts { total, held, dying, cooling, idle }) in counts {
-        assert_eq!(total, u128::from(held + dying + cooling) + idle, "{pool}");
+    for (pool, Counts { total, held, dying, cooling, quarantined, idle }) in counts {
+        assert_eq!(total, u128::from(held + dying + cooling + quarantined) + idle, "{pool}");
     }
 }
 

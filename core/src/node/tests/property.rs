@@ -24,6 +24,13 @@ enum Op {
         age: u8,
     },
     Abandon(u8),
+    /// The probe of what an ADD was given ends; `silent`: its gateway does not answer.
+    Probe {
+        choice: u8,
+        silent: bool,
+    },
+    /// Strangers use these addresses, and no others.
+    Strangers(u16),
     Plumb {
         sandbox: u8,
         interface: u8,
@@ -76,11 +83,13 @@ enum End {
 fn op() -> impl Strategy<Value = Op> {
     let who = || (0..3_u8, 0..2_u8, 0..12_u8);
     prop_oneof![
-        12 => (who(), 1..8_u8, 0..10_u8).prop_map(|((sandbox, interface, age), wants, patience)| Op::Add {
-            sandbox, interface, age, wants, patience
+        12 => (who(), (1..8_u8, 0..2_u8), 0..10_u8).prop_map(|((sandbox, interface, age), (pools, probes), patience)| {
+            Op::Add { sandbox, interface, age, wants: pools | probes << 3, patience }
         }),
         8 => who().prop_map(|(sandbox, interface, age)| Op::Del { sandbox, interface, age }),
         2 => any::<u8>().prop_map(Op::Abandon),
+        8 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(choice, silent)| Op::Probe { choice, silent }),
+        2 => (any::<u16>(), any::<u16>()).prop_map(|(some, of)| Op::Strangers(some & of)),
         2 => who().prop_map(|(sandbox, interface, age)| Op::Plumb { sandbox, interface, age }),
         2 => who().prop_map(|(sandbox, interface, age)| Op::Unplumb { sandbox, interface, age }),
         4 => any::<u8>().prop_map(Op::Unlink),

@@ -151,7 +151,7 @@ fn a_wait_expires() {
     bed.happen(Event::Due);
     assert_eq!(
         bed.refused(early).to_string(),
-        "no free address: pool 1: 1 leased here, 1 in use, 0 dying, 0 cooling, 0 idle, more were asked for and no answer came in time"
+        "no free address: pool 1: 1 leased here, 1 in use, 0 dying, 0 cooling, 0 quarantined, 0 idle, more were asked for and no answer came in time"
     );
     assert_eq!((bed.reply(late), bed.node.due()), (None, Some(at(10))));
 }

@@ -157,11 +157,12 @@ fn released() -> impl Strategy<Value = Released> {
     prop_oneof![
         (attachment(), netns()).prop_map(|(holder, netns)| Released::Dying { holder, netns }),
         any::<(u64, u64)>().prop_map(|(order, until)| Released::Resting { order, until }),
+        (mac(), any::<(u64, u64)>()).prop_map(|(by, (probed, since))| Released::Quarantined { by, probed, since }),
     ]
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
-    let kind = prop_oneof![Just(FactKind::Allocated), Just(FactKind::Released)];
+    let kind = prop_oneof![Just(FactKind::Allocated), Just(FactKind::Released), mac().prop_map(FactKind::Taken)];
     let fields = (any::<u64>(), kind, address(), name(), attachment(), pod());
     fields.prop_map(|(at, kind, address, pool, attachment, pod)| Fact {
         at,

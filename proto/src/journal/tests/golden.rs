@@ -115,11 +115,17 @@ fn rows() -> Vec<(&'static str, Key, Record)> {
             Key::Released("fd00::9".parse().unwrap()),
             Record::Released(Released::Resting { order: 1, until: 2 }),
         ),
+        (
+            "quarantined",
+            Key::Released([10, 6, 0, 10].into()),
+            Record::Released(Released::Quarantined { by: Mac([2, 0, 0, 0, 0, 1]), probed: 3, since: 4 }),
+        ),
         ("word", Key::Word(Plugin::Ipam, attachment()), Record::Word(300)),
         ("plan's word", Key::Word(Plugin::Coordinator, attachment()), Record::Word(1)),
         ("sandbox", Key::Sandbox("c1".into()), Record::Sandbox(sandbox())),
         ("allocated", Key::Fact(1), Record::Fact(fact(FactKind::Allocated))),
         ("released", Key::Fact(258), Record::Fact(fact(FactKind::Released))),
+        ("taken", Key::Fact(259), Record::Fact(fact(FactKind::Taken(Mac([2, 0, 0, 0, 0, 1]))))),
     ]
 }
 

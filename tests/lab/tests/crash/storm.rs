@@ -130,7 +130,10 @@ fn nothing_leaked(inspect: &Inspect) -> Result<()> {
     wait_for("all addresses to be free", Duration::from_secs(10), || {
         let counts = inspect.counts(POOL)?;
         ensure!(counts.total == ADDRESSES, "{counts:?}");
-        ensure!(counts.total == counts.in_use + counts.dying + counts.cooling + counts.free, "{counts:?}");
+        ensure!(
+            counts.total == counts.in_use + counts.dying + counts.cooling + counts.quarantined + counts.free,
+            "{counts:?}"
+        );
         Ok((counts.in_use == 0 && counts.dying == 0).then_some(()))
     })
     .with_context(|| format!("{:?}", inspect.counts(POOL)))

@@ -1,9 +1,11 @@
 //! Rules and routes with real macvlan, as `ip` and packets show them: both families, several interfaces, every setting of
-//! the coordinator, and CHECK of each object. docs/routes.md says why each of them must be there.
+//! the coordinator, CHECK of each object. docs/routes.md says why each of them must be there. And probes of addresses and
+//! gateways, before an address is given out.
 
 mod check;
 mod life;
 mod policy;
+mod probe;
 mod rig;
 mod settings;
 mod several;

@@ -21,7 +21,7 @@ impl World {
         Netns { path: String::new(), inode: self.sandboxes[usize::from(sandbox)], cookie: 0 }
     }
 
-    /// An ADD; the bits of `wants` name its pools.
+    /// An ADD; the bits of `wants` name its pools, the fourth says that it probes.
     pub(super) fn call(&mut self, sandbox: u8, interface: u8, age: u8, wants: u8, patience: u8) -> Add {
         let chosen = |place: usize| wants & (1 << place) != 0;
         let candidate = |pool: &str| {
@@ -44,6 +44,36 @@ impl World {
             netns: self.netns(sandbox),
             wants,
             until: self.now.boot + u64::from(patience) * SECOND,
+            probes: chosen(3),
+        }
+    }
+
+    /// A probe of what an ADD was given ends: the answer is heard, or something is in its way.
+    pub(super) fn probe(&mut self, choice: u8, silent: bool, end: End) {
+        if self.probing.is_empty() {
+            return;
+        }
+        let (add, allocations, is_new) = self.probing.remove(usize::from(choice) % self.probing.len());
+        let addresses = allocations.iter().map(|held| held.address);
+        let taken: BTreeMap<IpAddr, Mac> = addresses
+            .filter(|address| self.strangers.contains(address))
+            .map(|address| (address, Mac([2; 6])))
+            .collect();
+        let fit = taken.is_empty() && !silent;
+        let verdict = if fit { Verdict::Fit } else { Verdict::Unfit(taken.clone()) };
+        let (ticket, who, started) = (self.ticket(), add.who.clone(), add.started);
+        let current = self.node.attachments().held().get(&who).is_some_and(|held| held.started == started);
+        self.reply = None;
+        if end != End::Lost && current && !fit {
+            self.quarantined.extend(taken.keys());
+            self.heard.remove(&who);
+        }
+        self.happen(Event::Probed(Box::new(Probed { ticket, who, started, verdict })), end);
+        if end == End::Served {
+            assert_eq!(self.reply == Some(Reply::Done), current, "{:?}", self.reply);
+            if fit && current {
+                self.hear_answer(add, &allocations, is_new);
+            }
         }
     }
 
@@ -91,6 +121,14 @@ impl World {
         };
         let dying = self.node.leases().dying().iter().map(|(address, dying)| (*address, dying.netns.clone()));
         let dying: Vec<(IpAddr, Netns)> = dying.filter(off_link).collect();
+        let quarantined = self.node.leases().quarantined().map(|(address, known)| (address, known.probed));
+        let unused: Vec<(IpAddr, u64)> = quarantined.filter(|(known, _)| !self.strangers.contains(known)).collect();
+        for (address, probed) in unused {
+            if end != End::Lost {
+                self.quarantined.remove(&address);
+            }
+            self.happen(Event::Evidence(Evidence::Unused(address, probed)), end);
+        }
         for (container, netns) in gone {
             if end != End::Lost {
                 self.heard.retain(|who, heard| who.container != container || heard.netns != netns);
@@ -198,6 +236,7 @@ impl World {
         (self.open, self.last_grant) = (false, None);
         self.calls.clear();
         self.heard.clear();
+        self.probing.clear();
         self.deleted.clear();
         self.levels.clear();
         self.kernel.clear();

@@ -27,6 +27,14 @@ pub(super) struct World {
     /// ADDs without an answer yet.
     pub(super) calls: BTreeMap<Ticket, Add>,
     pub(super) heard: BTreeMap<Attachment, Heard>,
+    /// ADDs whose addresses are being probed, and whether these are newly given.
+    pub(super) probing: Vec<(Add, Vec<Allocation>, bool)>,
+    /// What a stranger uses.
+    pub(super) strangers: BTreeSet<IpAddr>,
+    /// What a probe found to be a stranger's, until one hears nobody.
+    pub(super) quarantined: BTreeSet<IpAddr>,
+    /// The latest reply to a call that is no ADD.
+    pub(super) reply: Option<Reply>,
     /// Every ADD that wanted something, ever.
     pub(super) asked: Vec<Add>,
     /// The latest DEL that was answered.
@@ -64,6 +72,10 @@ impl World {
             tickets: 0,
             calls: BTreeMap::new(),
             heard: BTreeMap::new(),
+            probing: Vec::new(),
+            strangers: BTreeSet::new(),
+            quarantined: BTreeSet::new(),
+            reply: None,
             asked: Vec::new(),
             deleted: BTreeMap::new(),
             kernel: BTreeMap::from([(1, BTreeSet::new()), (2, BTreeSet::new()), (3, BTreeSet::new())]),
@@ -102,6 +114,11 @@ impl World {
                     self.calls.remove(&ticket);
                     self.happen(Event::Abandon(ticket), end);
                 }
+            }
+            Op::Probe { choice, silent } => self.probe(choice, silent, end),
+            Op::Strangers(addresses) => {
+                let all = self.belongs.keys().enumerate().filter(|(place, _)| addresses & (1 << place) != 0);
+                self.strangers = all.map(|(_, address)| *address).collect();
             }
             Op::Plumb { sandbox, interface, age } => {
                 let (ticket, who, started) = (self.ticket(), attachment(sandbox, interface), self.stamp(age));
@@ -164,6 +181,13 @@ impl World {
         }
         audit::commit(&mut self.rows, &out.batch);
         audit::audit(&self.node, &self.rows, self.now, self.cooldown);
+        for (ticket, reply) in &out.replies {
+            if let (Some(add), Reply::Added(allocations)) = (self.calls.get(ticket), reply) {
+                for Allocation { address, .. } in allocations {
+                    assert!(!self.quarantined.remove(address) || add.probes, "{address} is a stranger's");
+                }
+            }
+        }
         if end == End::Unsaid {
             return self.crash();
         }
@@ -173,10 +197,17 @@ impl World {
                 (Some(add), Reply::Added(allocations)) => {
                     let of_record = before.get(&add.who).is_some_and(|held| held.netns == add.netns);
                     let is_new = given.insert(add.who.clone()) && !of_record;
-                    self.hear_answer(add, &allocations, is_new);
+                    if add.probes {
+                        self.probing.push((add, allocations, is_new));
+                    } else {
+                        self.hear_answer(add, &allocations, is_new);
+                    }
                 }
                 (Some(_), _) => {}
-                (None, _) => assert_eq!(self.tickets, ticket, "a reply to nobody"),
+                (None, reply) => {
+                    assert_eq!(self.tickets, ticket, "a reply to nobody");
+                    self.reply = Some(reply);
+                }
             }
         }
         for (session, message) in out.messages {
@@ -190,11 +221,12 @@ impl World {
         self.cooldown = COOLDOWN - self.cooldown;
         self.node = audit::recover(&self.rows, self.node.meta.boot, self.cooldown);
         self.calls.clear();
+        self.probing.clear();
         self.open = false;
         self.levels.clear();
     }
 
-    fn hear_answer(&mut self, add: Add, allocations: &[Allocation], is_new: bool) {
+    pub(super) fn hear_answer(&mut self, add: Add, allocations: &[Allocation], is_new: bool) {
         let addresses: Vec<IpAddr> = allocations.iter().map(|held| held.address).collect();
         assert!(self.deleted.get(&add.who).is_none_or(|del| *del < add.started), "the last word is a DEL's");
         let before = self.heard.get(&add.who).filter(|heard| heard.netns == add.netns);
@@ -238,6 +270,11 @@ impl World {
     /// What must hold after every step.
     fn check(&mut self) {
         assert_eq!(self.node.waiting(), self.calls.len(), "every call waits, or has its answer");
+        let journal = self.node.meta.journal;
+        let ledger = &self.ledger;
+        self.quarantined.retain(|address| ledger.get(address).is_some_and(|(id, _)| id.journal == journal));
+        let known: BTreeSet<IpAddr> = self.node.leases().quarantined().map(|(address, _)| address).collect();
+        assert_eq!(known, self.quarantined, "what a probe saw is remembered");
         for lease in self.node.leases().grants() {
             for address in self.belongs.keys().filter(|address| lease.addresses.contains(**address)) {
                 let entry = self.ledger.get(address);

@@ -1,0 +1,181 @@
+//! Probes of a real segment. What a stranger or a gateway has is on `segment`, the other end of the node's interface.
+
+use std::process::Command;
+
+use tokio::runtime::Builder;
+
+use super::*;
+use crate::net::lab::{Lab, ip, path};
+use crate::net::namespace;
+
+/// Where the tests ask from: a Pod's new interface `net2`, down as macvlan leaves it to IPAM.
+fn place(lab: &Lab) -> Place {
+    ip(&words(&format!("-n {} link add link ens192 name net2 netns {} type macvlan mode bridge", lab.node, lab.pod)));
+    Place { netns: namespace::identify(&path(&lab.pod)).unwrap(), interface: "net2".into(), new: true }
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
+fn on_segment(lab: &Lab, address: &str) {
+    ip(&words(&format!("-n {} address add {address} dev segment nodad", lab.node)));
+}
+
+fn mac(lab: &Lab, device: &str) -> Mac {
+    let shown = ip(&words(&format!("-n {} -o link show {device}", lab.node)));
+    let text = shown.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    Mac(bytes.try_into().unwrap())
+}
+
+fn asked(place: Place, questions: &[Question]) -> Result<Findings, NetError> {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(probe(place, "/proc".into(), questions))
+}
+
+fn question(address: &str, gateway: Option<&str>) -> Question {
+    let gateway = gateway.map(|gateway| gateway.parse().unwrap());
+    Question { address: address.parse().unwrap(), conflict: true, gateway }
+}
+
+fn silent(gateways: &[&str]) -> Findings {
+    let silent = gateways.iter().map(|gateway| gateway.parse().unwrap()).collect();
+    Findings { taken: BTreeMap::new(), silent }
+}
+
+#[test]
+fn a_stranger_is_found_and_named() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    for (address, prefix, free) in [("10.6.0.9", 16, "10.6.0.8"), ("fd00::9", 64, "fd00::8")] {
+        on_segment(&lab, &format!("{address}/{prefix}"));
+        assert_eq!(asked(place.clone(), &[question(free, None)]).unwrap(), Findings::default());
+        let findings = asked(place.clone(), &[question(free, None), question(address, None)]).unwrap();
+        let stranger = (address.parse().unwrap(), mac(&lab, "segment"));
+        assert_eq!(findings, Findings { taken: [stranger].into(), silent: BTreeSet::new() });
+        let uninterested = Question { conflict: false, ..question(address, None) };
+        assert_eq!(asked(place.clone(), &[uninterested]).unwrap(), Findings::default());
+    }
+}
+
+#[test]
+fn a_gateway_answers_or_is_silent() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    on_segment(&lab, "10.6.0.1/16");
+    on_segment(&lab, "fd00::1/64");
+    let there = [question("10.6.0.9", Some("10.6.0.1")), question("fd00::9", Some("fd00::1"))];
+    assert_eq!(asked(place.clone(), &there).unwrap(), Findings::default());
+    let away = [question("10.6.0.9", Some("10.6.0.1")), question("fd00::9", Some("fd00::2"))];
+    assert_eq!(asked(place.clone(), &away).unwrap(), silent(&["fd00::2"]));
+    let away = [question("10.6.0.9", Some("10.6.0.2")), question("fd00::9", Some("fd00::1"))];
+    assert_eq!(asked(place, &away).unwrap(), silent(&["10.6.0.2"]));
+}
+
+/// Some routers answer nobody's address nothing: they are asked from the address itself, once it is known to be free.
+#[test]
+fn a_gateway_may_want_to_know_who_asks() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    on_segment(&lab, "10.6.0.1/16");
+    let rule = "table arp shy { chain input { type filter hook input priority 0; arp saddr ip 0.0.0.0 drop; }; }";
+    let nft = Command::new("ip").args(["netns", "exec", &lab.node, "nft", rule]).output().unwrap();
+    assert!(nft.status.success(), "{nft:?}");
+    assert_eq!(asked(place, &[question("10.6.0.9", Some("10.6.0.1"))]).unwrap(), Findings::default());
+    assert!(lab.node_knows("10.6.0.9"), "that is how it was asked");
+}
+
+/// Whoever has the address keeps it in everybody's cache.
+#[test]
+fn a_probe_leaves_no_trace_with_neighbours() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    on_segment(&lab, "10.6.0.1/16");
+    asked(place.clone(), &[question("10.6.0.9", Some("10.6.0.1"))]).unwrap();
+    assert!(!lab.node_knows("10.6.0.9"));
+    // What is taken is never asked from, however silent the gateway.
+    on_segment(&lab, "10.6.0.7/16");
+    asked(place, &[question("10.6.0.7", Some("10.6.0.2"))]).unwrap();
+    assert!(!lab.node_knows("10.6.0.7"));
+}
+
+/// Two that would like to have an address at the same time do not both get it (RFC 5227, section 2.1.1).
+#[test]
+fn probes_of_one_address_see_each_other() {
+    let (lab, other) = (Lab::new(), Lab::new());
+    let places = [place(&lab), place(&other)];
+    // One segment: the other node's end of its cable is plugged into a bridge with this one's.
+    let node = &lab.node;
+    for line in [
+        format!("-n {node} link add br0 type bridge"),
+        format!("-n {} link set segment netns {node} name segment2", other.node),
+        format!("-n {node} link set segment master br0"),
+        format!("-n {node} link set segment2 master br0 up"),
+        format!("-n {node} link set br0 up"),
+    ] {
+        ip(&words(&line));
+    }
+    for address in ["10.6.0.9", "fd00::9"] {
+        let ask = |place: &Place| {
+            let place = place.clone();
+            std::thread::spawn(move || asked(place, &[question(address, None)]).unwrap())
+        };
+        let warned = places.each_ref().map(ask).map(|probe| !probe.join().unwrap().taken.is_empty());
+        assert!(warned.contains(&true), "{address}");
+    }
+}
+
+/// A switch may send frames back to where they came from.
+#[test]
+fn an_echo_is_no_stranger() {
+    let lab = Lab::new();
+    let (node, pod) = (&lab.node, &lab.pod);
+    for line in [
+        format!("-n {node} link add br0 type bridge"),
+        format!("-n {node} link set br0 up"),
+        format!("-n {node} link add port type veth peer name net3 netns {pod}"),
+        format!("-n {node} link set port master br0 up"),
+        format!("-n {node} link set port type bridge_slave hairpin on"),
+        format!("-n {pod} link set net3 up"),
+    ] {
+        ip(&words(&line));
+    }
+    let place = Place { interface: "net3".into(), ..place(&lab) };
+    for address in ["10.6.0.9", "fd00::9"] {
+        assert_eq!(asked(place.clone(), &[question(address, None)]).unwrap(), Findings::default());
+    }
+}
+
+#[test]
+fn what_an_interface_has_itself_is_no_strangers() {
+    let lab = Lab::new();
+    let place = Place { interface: "net1".into(), new: false, ..place(&lab) };
+    // The node answers for it too, so that the question would find somebody.
+    on_segment(&lab, "10.6.212.145/16");
+    assert_eq!(asked(place, &[question("10.6.212.145", None)]).unwrap(), Findings::default());
+}
+
+/// Unknown is neither free nor taken.
+#[test]
+fn where_nothing_can_be_said_it_is_not_said() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    let refusal = |place: Place| asked(place, &[question("10.6.0.9", None)]).unwrap_err().to_string();
+    let missing = refusal(Place { interface: "net9".into(), ..place.clone() });
+    assert!(missing.contains("there is no interface net9 yet"), "{missing}");
+    let down = refusal(Place { new: false, ..place.clone() });
+    assert!(down.contains("net2 has no carrier"), "a Pod's own interface is left as it is: {down}");
+    ip(&words(&format!("-n {} link set segment down", lab.node)));
+    let cut = refusal(place.clone());
+    assert!(cut.contains("net2 has no carrier"), "{cut}");
+    let another = Netns { cookie: place.netns.cookie + 1, ..place.netns.clone() };
+    assert!(asked(Place { netns: another, ..place }, &[]).unwrap_err().is_gone());
+}
+
+impl Lab {
+    /// Whether the node's cache has a neighbour of this address.
+    fn node_knows(&self, address: &str) -> bool {
+        ip(&words(&format!("-n {} neighbour show {address}", self.node))).contains(" lladdr ")
+    }
+}

@@ -1,0 +1,164 @@
+//! Probes of addresses and gateways, with strangers and routers that really answer: the gateway's namespace plays both.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use spiderpool_lab::example::POOL;
+use spiderpool_lab::{Pod, PodSpec, wait_for};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::rig::{NET1, NET1_SIX, POOL_SIX, Rig, chain};
+
+const CONFLICT: &str = "  detectIPConflict: true\n";
+const GATEWAY: &str = "  detectGateway: true\n";
+const SOON: Duration = Duration::from_secs(10);
+
+/// A stranger takes an address, or lets go of it.
+fn stranger(rig: &Rig, what: &str, address: IpAddr) -> Result<()> {
+    let prefix = if address.is_ipv4() { "16" } else { "64 nodad" };
+    rig.lab.topology().gateway.ip_batch(&format!("addr {what} {address}/{prefix} dev underlay\n"))
+}
+
+fn its_mac(rig: &Rig) -> Result<String> {
+    let shown = rig.lab.topology().gateway.ip_json(&["link", "show", "underlay"])?;
+    Ok(shown[0]["address"].as_str().context("no MAC")?.to_owned())
+}
+
+fn pod(rig: &Rig, number: u8) -> Result<Pod> {
+    let name = format!("web-{number}");
+    rig.lab.pod("worker01", PodSpec::new(&name, &format!("uid-{number}"), [10, 233, 73, number].into()))
+}
+
+fn is(rig: &Rig, address: IpAddr, state: &str) -> Result<Value> {
+    let seen = rig.inspect().address(address)?;
+    ensure!(seen["state"] == state, "not {state}: {seen}");
+    Ok(seen)
+}
+
+fn addresses(result: &Value) -> Vec<String> {
+    let ips = result["ips"].as_array().cloned().unwrap_or_default();
+    ips.iter().filter_map(|ip| ip["address"].as_str()).map(str::to_owned).collect()
+}
+
+/// Rule: One holder, beyond this system: the Pod gets the next address, the stranger keeps its own in everybody's cache,
+/// and once it is gone the address comes back.
+#[test]
+fn a_strangers_address_is_passed_over_until_it_is_free() -> Result<()> {
+    let rig = Rig::start_with(CONFLICT)?;
+    let first = pod(&rig, 1)?;
+    stranger(&rig, "add", NET1.into())?;
+    let result = rig.add(&first, &chain(&[POOL, POOL_SIX]), "net1")?;
+    ensure!(addresses(&result) == ["10.6.212.146/16", "fd00:10:6::2e6/64"], "{result}");
+    let seen = is(&rig, NET1.into(), "ADDRESS_STATE_QUARANTINED")?;
+    ensure!(seen["usedBy"] == its_mac(&rig)?.as_str(), "{seen}");
+    let kinds: Vec<&Value> = seen["history"].as_array().into_iter().flatten().map(|fact| &fact["kind"]).collect();
+    ensure!(kinds == ["FACT_KIND_ALLOCATED", "FACT_KIND_TAKEN"], "{seen}");
+    ensure!(rig.inspect().counts(POOL)?.quarantined == 1, "{:?}", rig.inspect().counts(POOL)?);
+    rig.log_says(&["WARN", "A stranger uses an address of a pool", "address=10.6.212.145", &its_mac(&rig)?])?;
+    // What was given beside it is not lost.
+    wait_for("the other family's address to rest", SOON, || {
+        Ok((rig.inspect().address(NET1_SIX)?["state"] == "ADDRESS_STATE_COOLING").then_some(()))
+    })?;
+
+    stranger(&rig, "add", NET1_SIX.into())?;
+    let second = pod(&rig, 2)?;
+    let result = rig.add(&second, &chain(&[POOL, POOL_SIX]), "net1")?;
+    ensure!(addresses(&result) == ["10.6.212.147/16", "fd00:10:6::2e7/64"], "{result}");
+    first.check(&chain(&[POOL, POOL_SIX]), "net1", &[])?;
+
+    // A daemon that starts looks at once; else it is a minute.
+    rig.node().daemon().restart()?;
+    std::thread::sleep(Duration::from_secs(1));
+    is(&rig, NET1.into(), "ADDRESS_STATE_QUARANTINED")?;
+    stranger(&rig, "del", NET1.into())?;
+    rig.node().daemon().restart()?;
+    wait_for("a clean probe", SOON, || {
+        Ok((rig.inspect().address(NET1)?["state"] == "ADDRESS_STATE_IDLE").then_some(()))
+    })?;
+    ensure!(rig.inspect().counts(POOL)?.quarantined == 0);
+    Ok(())
+}
+
+/// Where strangers have everything the error names them; whoever tries after they left gets an address.
+#[test]
+fn a_pool_that_strangers_use_up_is_code_11_and_names_them() -> Result<()> {
+    let rig = Rig::start()?;
+    // The flag does what the SpiderCoordinator's field does.
+    rig.node().daemon().stop()?;
+    rig.node().daemon().start_with(&["--enable-ip-conflict-detection", "--budget", "2"])?;
+    for last in 20..=29 {
+        stranger(&rig, "add", [10, 8, 0, last].into())?;
+    }
+    let pod = pod(&rig, 1)?;
+    let refused = pod.cni("add", &chain(&["10-8-v4"]), "net1", &[])?;
+    let said = refused.stdout + &refused.stderr;
+    let named = format!("10.8.0.20 by {}", its_mac(&rig)?);
+    for words in ["addresses are used by strangers", named.as_str(), "and 5 more", "10 quarantined, 0 idle"] {
+        ensure!(said.contains(words), "{words:?} is missing: {said}");
+    }
+    ensure!(rig.inspect().allocations()?.is_empty(), "nothing is left behind");
+    let counts = rig.inspect().counts("10-8-v4")?;
+    ensure!((counts.quarantined, counts.total) == (10, 10), "{counts:?}");
+    // As kubelet does before it tries again: macvlan leaves its link behind.
+    pod.del(&chain(&["10-8-v4"]), "net1", &[])?;
+    stranger(&rig, "del", [10, 8, 0, 24].into())?;
+    let result = rig.add(&pod, &chain(&["10-8-v4"]), "net1")?;
+    ensure!(addresses(&result) == ["10.8.0.24/24"], "{result}");
+    ensure!(rig.inspect().counts("10-8-v4")?.quarantined == 9);
+    Ok(())
+}
+
+/// Rule: All or nothing.
+#[test]
+fn a_gateway_that_does_not_answer_is_code_11() -> Result<()> {
+    let rig = Rig::start_with(GATEWAY)?;
+    let gateway = &rig.lab.topology().gateway;
+    let pod = pod(&rig, 1)?;
+    let both = chain(&[POOL, POOL_SIX]);
+    rig.add(&pod, &both, "net1")?;
+    pod.del(&both, "net1", &[])?;
+    gateway.ip_batch("addr del fd00:10:6::1/64 dev underlay\n")?;
+    let refused = pod.cni("add", &both, "net1", &[])?;
+    let said = refused.stdout + &refused.stderr;
+    ensure!(said.contains("gateway fd00:10:6::1 does not answer on net1") && said.contains("detectGateway"), "{said}");
+    ensure!(rig.inspect().allocations()?.is_empty(), "nothing is left behind");
+    // IPv4 alone has its gateway.
+    pod.del(&both, "net1", &[])?;
+    rig.add(&pod, &chain(&[POOL]), "net1")?;
+    Ok(())
+}
+
+/// What cannot be probed is given out all the same, and said.
+#[test]
+fn where_nothing_can_be_probed_the_add_goes_on() -> Result<()> {
+    let rig = Rig::start_with(&format!("{CONFLICT}{GATEWAY}"))?;
+    let sandbox = rig.node().sandbox("bare")?;
+    let shim = rig.node().shim("spiderpool").container("bare").sandbox(&sandbox).pod("default", "bare", "uid");
+    let list: Value = serde_json::from_str(&chain(&[POOL]).to_string())?;
+    let mut network = list["plugins"][0].clone();
+    network["name"] = list["name"].clone();
+    network["cniVersion"] = list["cniVersion"].clone();
+    let result = shim.call("ADD", network)?.result()?;
+    ensure!(addresses(&result) == ["10.6.212.145/16"], "{result}");
+    rig.log_says(&["WARN", "Addresses could not be probed", "there is no interface net1 yet"])?;
+    Ok(())
+}
+
+/// Rule: Durable first. The daemon dies in the middle of a probe and starts again: the ADD is answered from the record, but
+/// not before that was probed to the end.
+#[test]
+fn a_probe_that_was_cut_short_is_made_again() -> Result<()> {
+    let rig = Rig::start_with(CONFLICT)?;
+    let pod = pod(&rig, 1)?;
+    let finished = std::thread::scope(|scope| {
+        let add = scope.spawn(|| pod.cni("add", &chain(&[POOL]), "net1", &[]));
+        wait_for("the address to be recorded", SOON, || Ok((rig.inspect().counts(POOL)?.in_use == 1).then_some(())))?;
+        rig.node().daemon().kill()?;
+        stranger(&rig, "add", NET1.into())?;
+        rig.node().daemon().start()?;
+        add.join().expect("no panic")
+    })?;
+    let result = finished.success()?.json()?;
+    ensure!(addresses(&result) == ["10.6.212.146/16"], "{result}");
+    Ok(())
+}
