@@ -1,6 +1,10 @@
 //! Evidence on kernels that cannot be asked for a namespace by its identity: who holds one is looked for.
+//!
+//! Looked at are the threads of every process, since each may be in a namespace of its own and outlive the first one, and
+//! the mounts that each mount namespace has. Twice, since a holder may hand over to one that was passed already. What
+//! was found and is no longer there when it is looked at closely proves nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,26 +20,19 @@ use crate::net::namespace;
 static UNREAD: Once = Once::new();
 
 /// Paths to the namespaces that something holds, by inode.
+#[derive(Default)]
 pub(crate) struct Around {
-    held: HashMap<u64, PathBuf>,
+    held: HashMap<u64, HashSet<PathBuf>>,
     /// Something that could not be read: what was not found may still be there.
     unread: Option<String>,
 }
 
 impl Around {
-    /// Looks at every process and at the mounts that this process and the host's first one see.
+    /// Looks at every process, and at every mount that one of them sees.
     pub(super) fn take(proc: &Path) -> Around {
-        let mut around = Around { held: HashMap::new(), unread: None };
-        match fs::read_dir(proc) {
-            Ok(entries) => entries.for_each(|entry| around.process(proc, entry.map(|entry| entry.path()))),
-            Err(error) => around.missed(proc, &error),
-        }
-        for process in ["self", "1"] {
-            let path = proc.join(process).join("mountinfo");
-            match fs::read_to_string(&path) {
-                Ok(mounts) => mounts.lines().for_each(|line| around.mount(proc, process, line)),
-                Err(error) => around.missed(&path, &error),
-            }
+        let mut around = Around::default();
+        for _ in 0..2 {
+            around.pass(proc);
         }
         if let Some(unread) = &around.unread {
             UNREAD.call_once(|| {
@@ -48,64 +45,98 @@ impl Around {
         around
     }
 
-    /// Every path found.
+    /// A path to each namespace found.
     pub(super) fn into_places(self) -> Vec<PathBuf> {
-        self.held.into_values().collect()
+        self.held.into_values().flatten().collect()
     }
 
-    fn missed(&mut self, path: &Path, error: &io::Error) {
-        self.unread.get_or_insert_with(|| format!("{}: {error}", path.display()));
+    fn pass(&mut self, proc: &Path) {
+        let mut mount_namespaces = HashSet::new();
+        // This process too where the folder is of another PID namespace than its own.
+        for process in self.numbered(proc).into_iter().chain([proc.join("self")]) {
+            for thread in self.numbered(&process.join("task")) {
+                if let Some(name) = self.link(&thread.join("ns/net")) {
+                    self.note(&name, thread.join("ns/net"));
+                }
+                let mounts = self.link(&thread.join("ns/mnt")).filter(|name| !mount_namespaces.contains(name));
+                if let Some(name) = mounts
+                    && self.mounts(&thread)
+                {
+                    mount_namespaces.insert(name);
+                }
+            }
+        }
     }
 
-    fn process(&mut self, proc: &Path, path: io::Result<PathBuf>) {
-        let path = match path {
-            Ok(path) => path,
-            Err(error) => return self.missed(proc, &error),
+    /// What a folder of processes or threads has. One that is gone has none.
+    fn numbered(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>(),
+            Err(error) => Err(error),
         };
-        let is_process =
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u32>().is_ok());
-        if !is_process {
-            return;
-        }
-        let link = path.join("ns/net");
-        match fs::read_link(&link) {
-            Ok(target) => self.note(target.to_str(), link),
-            // It ended, or it is a zombie: neither holds a namespace.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
-            Err(error) => self.missed(&link, &error),
-        }
+        let is_number = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.parse::<u32>().is_ok())
+        };
+        self.read(folder, entries).unwrap_or_default().into_iter().filter(is_number).collect()
     }
 
-    /// A line of mountinfo (proc_pid_mountinfo(5)): field 4 is the root, `net:[INODE]` for a namespace; field 5 the place.
-    fn mount(&mut self, proc: &Path, process: &str, line: &str) {
-        let mut fields = line.split(' ').skip(3);
-        if let (root @ Some(_), Some(place)) = (fields.next(), fields.next()) {
-            let place = place.trim_start_matches('/');
-            self.note(root, proc.join(process).join("root").join(place));
-        }
+    /// Where a link of a thread leads. None: the thread is gone, or a zombie, which holds no namespace.
+    fn link(&mut self, link: &Path) -> Option<PathBuf> {
+        self.read(link, fs::read_link(link))
     }
 
-    fn note(&mut self, name: Option<&str>, path: PathBuf) {
-        let inode = name.and_then(|name| name.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
-        if let Some(inode) = inode {
-            self.held.entry(inode).or_insert(path);
+    /// The namespaces that are mounted where a thread sees them: lines of mountinfo (proc_pid_mountinfo(5)), of which
+    /// field 4 is the root, `net:[INODE]` for a namespace, and field 5 the place. False: they could not be read here.
+    fn mounts(&mut self, thread: &Path) -> bool {
+        let path = thread.join("mountinfo");
+        let Some(text) = self.read(&path, fs::read_to_string(&path)) else { return false };
+        for line in text.lines() {
+            let mut fields = line.split(' ').skip(3);
+            if let (Some(root), Some(place)) = (fields.next(), fields.next()) {
+                self.note(Path::new(root), thread.join("root").join(place.trim_start_matches('/')));
+            }
+        }
+        true
+    }
+
+    /// What was read; what is gone meanwhile holds nothing, what cannot be read may hold anything.
+    fn read<T>(&mut self, path: &Path, read: io::Result<T>) -> Option<T> {
+        let gone = |error: &io::Error| {
+            error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+        };
+        match read {
+            Ok(read) => return Some(read),
+            Err(error) if gone(&error) => {}
+            Err(error) => drop(self.unread.get_or_insert_with(|| format!("{}: {error}", path.display()))),
+        }
+        None
+    }
+
+    fn note(&mut self, name: &Path, path: PathBuf) {
+        let name = name.to_str().and_then(|name| name.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
+        if let Some(inode) = name {
+            self.held.entry(inode).or_default().insert(path);
         }
     }
 
     /// What is known of a namespace.
     pub(super) fn look(&self, netns: &Netns) -> Seen {
         let recorded = Path::new(&netns.path);
-        let other = self.held.get(&netns.inode).map(PathBuf::as_path);
-        for path in [Some(recorded), other].into_iter().flatten() {
-            if namespace::identify(path).is_ok_and(|found| found.is_same(netns)) {
-                return namespace::addresses(path).map_or(Seen::Unknown, Seen::Alive);
+        let others = self.held.get(&netns.inode).into_iter().flatten();
+        let mut unclear = self.unread.is_some();
+        for path in others.map(PathBuf::as_path).chain([recorded]) {
+            match namespace::identify(path) {
+                Ok(found) if found.is_same(netns) => {
+                    return namespace::addresses(path).map_or(Seen::Unknown, Seen::Alive);
+                }
+                // Its number is used again: the kernel has ended it.
+                Ok(found) if found.inode == netns.inode => return Seen::Gone,
+                // Who was seen with it is somewhere else by now, or gone; another one may have it.
+                _ => unclear |= path != recorded,
             }
         }
-        // Found by inode but not the same: the inode was used again, which proves the old one gone. Found and not
-        // readable: it may be the one.
-        let unclear = other.is_some_and(|path| namespace::identify(path).is_err());
-        if self.unread.is_some() || unclear { Seen::Unknown } else { Seen::Gone }
+        if unclear { Seen::Unknown } else { Seen::Gone }
     }
 }
 
@@ -119,37 +150,82 @@ mod tests {
         Netns { path: "/nowhere/at/all".into(), inode, cookie: 9 }
     }
 
-    /// A proc file system with one process, and what it and the first process mount.
-    fn proc(link: &str, mounts: &str) -> tempfile::TempDir {
+    /// A proc file system of threads: process, thread, inode of its network namespace, of its mount namespace, its mounts.
+    fn proc(threads: &[(u32, u32, u64, u64, &str)]) -> tempfile::TempDir {
         let proc = tempfile::tempdir().unwrap();
-        for process in ["self", "1", "77"] {
-            fs::create_dir_all(proc.path().join(process).join("ns")).unwrap();
-            fs::write(proc.path().join(process).join("mountinfo"), mounts).unwrap();
+        for (process, thread, net, mnt, mounts) in threads {
+            let thread = proc.path().join(format!("{process}/task/{thread}"));
+            fs::create_dir_all(thread.join("ns")).unwrap();
+            symlink(format!("net:[{net}]"), thread.join("ns/net")).unwrap();
+            symlink(format!("mnt:[{mnt}]"), thread.join("ns/mnt")).unwrap();
+            fs::write(thread.join("mountinfo"), mounts).unwrap();
         }
-        symlink("net:[5]", proc.path().join("1/ns/net")).unwrap();
-        symlink(link, proc.path().join("77/ns/net")).unwrap();
         fs::write(proc.path().join("uptime"), "no process").unwrap();
         proc
+    }
+
+    fn mounted(inode: u64) -> String {
+        format!("1 2 0:4 / / rw - ext4\n3 1 0:4 net:[{inode}] /run/netns/x rw shared:5 - nsfs nsfs rw\n")
     }
 
     /// Rule: Live means held.
     #[test]
     fn a_namespace_is_gone_only_when_nothing_holds_it_and_all_was_seen() {
-        let whole =
-            proc("net:[12]", "1 2 0:4 / / rw - ext4\n3 1 0:4 net:[13] /run/netns/x rw shared:5 - nsfs nsfs rw\n");
-        let around = Around::take(whole.path());
+        let proc = proc(&[
+            (1, 1, 5, 100, &mounted(13)),
+            // Its first thread is elsewhere.
+            (77, 77, 5, 100, &mounted(13)),
+            (77, 78, 12, 100, &mounted(13)),
+            // It sees other mounts.
+            (80, 80, 5, 101, &mounted(14)),
+        ]);
+        let around = Around::take(proc.path());
         assert_eq!(around.look(&netns(11)), Seen::Gone);
-        for held in [5, 12, 13] {
+        for held in [5, 12, 13, 14] {
             assert_eq!(around.look(&netns(held)), Seen::Unknown, "{held} is held by something that cannot be entered");
         }
-        fs::remove_file(whole.path().join("1/mountinfo")).unwrap();
-        assert_eq!(Around::take(whole.path()).look(&netns(11)), Seen::Unknown, "something was not seen");
+        let unreadable = proc.path().join("80/task/80/mountinfo");
+        fs::remove_file(&unreadable).unwrap();
+        fs::create_dir(unreadable).unwrap();
+        assert_eq!(Around::take(proc.path()).look(&netns(11)), Seen::Unknown, "something was not seen");
+    }
+
+    /// Rule: Live means held. A group whose first thread has ended, as a zombie, lives on in the others.
+    #[test]
+    fn a_thread_may_outlive_the_first_one() {
+        let proc = proc(&[(1, 1, 5, 100, ""), (77, 78, 12, 100, "")]);
+        fs::create_dir_all(proc.path().join("77/task/77")).unwrap();
+        assert_eq!(Around::take(proc.path()).look(&netns(12)), Seen::Unknown);
+    }
+
+    /// Rule: Live means held. A thread that ended before its mounts were read leaves them to the next.
+    #[test]
+    fn mounts_are_read_from_a_thread_that_lives() {
+        let proc = proc(&[(1, 1, 5, 100, ""), (77, 77, 5, 101, ""), (78, 78, 5, 101, &mounted(14))]);
+        fs::remove_file(proc.path().join("77/task/77/mountinfo")).unwrap();
+        assert_eq!(Around::take(proc.path()).look(&netns(14)), Seen::Unknown);
     }
 
     #[test]
     fn a_process_that_ended_meanwhile_is_no_hindrance() {
-        let whole = proc("net:[12]", "");
-        fs::create_dir(whole.path().join("78")).unwrap();
-        assert_eq!(Around::take(whole.path()).look(&netns(11)), Seen::Gone);
+        let proc = proc(&[(1, 1, 5, 100, "")]);
+        fs::create_dir(proc.path().join("78")).unwrap();
+        fs::create_dir_all(proc.path().join("79/task/79")).unwrap();
+        assert_eq!(Around::take(proc.path()).look(&netns(11)), Seen::Gone);
+    }
+
+    /// Rule: Live means held. The number of a process is used again between the look around and the closer look.
+    #[test]
+    fn who_is_somewhere_else_by_now_proves_nothing() {
+        let lab = crate::net::lab::Lab::new();
+        let place = crate::net::lab::path(&lab.pod);
+        let found = namespace::identify(&place).unwrap();
+        let mut around = Around::default();
+        around.note(Path::new("net:[11]"), place.clone());
+        assert_eq!(around.look(&netns(11)), Seen::Unknown, "the path leads to another namespace");
+        around.note(Path::new(&format!("net:[{}]", found.inode)), place.clone());
+        assert!(matches!(around.look(&found), Seen::Alive(_)));
+        let older = Netns { path: "/nowhere".into(), cookie: found.cookie + 1, ..found };
+        assert_eq!(around.look(&older), Seen::Gone, "its number is another one's");
     }
 }

@@ -1,7 +1,7 @@
 //! A node: a network namespace on the segment, folders of its own, a daemon.
 
 use anyhow::{Context, Result};
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
@@ -47,9 +47,7 @@ impl Node {
     pub(crate) fn build(spec: NodeSpec, lab: &Path, topology: &Topology) -> Result<Self> {
         let folder = lab.join(&spec.name);
         let private = |part: &str| DirBuilder::new().mode(0o700).create(folder.join(part));
-        for part in
-            ["", "netns", "pods", "cni-bin", "net.d", "state", "run", "var-lib", "var-lib/cni", "proc", "proc/1"]
-        {
+        for part in ["", "netns", "pods", "cni-bin", "net.d", "state", "run", "var-lib", "var-lib/cni", "proc"] {
             private(part).with_context(|| format!("make {part} in {}", folder.display()))?;
         }
         // A machine of its own has processes of its own: what other nodes and the machine below hold is not this node's.
@@ -57,7 +55,6 @@ impl Node {
         for part in ["sys", "self"] {
             symlink(Path::new("/proc").join(part), proc.join(part)).with_context(|| format!("link {part}"))?;
         }
-        fs::write(proc.join("1/mountinfo"), "").context("stand in for the first process")?;
         // libcni and host-local write below /var/lib/cni, with no way to say otherwise.
         let binds = vec![Bind { from: folder.join("var-lib"), to: "/var/lib".into() }];
         let launcher = Launcher::start(&spec.name, binds)?;
