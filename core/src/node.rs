@@ -200,10 +200,6 @@ impl Node {
                 let held = self.attachments.of_container(&container).filter(|(_, held)| held.netns.is_same(&netns));
                 let dead: Vec<Attachment> = held.map(|(who, _)| who.clone()).collect();
                 dead.iter().for_each(|who| self.release(now, who, &BTreeMap::new(), out));
-                let planned = self.attachments.sandboxes().get(&container);
-                if planned.is_some_and(|sandbox| sandbox.netns.is_same(&netns)) {
-                    self.attachments.plan(&container, Sandbox::default(), &mut out.batch);
-                }
                 let dying = self.leases.dying().iter().filter(|(_, dying)| dying.netns.is_same(&netns));
                 dying.map(|(address, _)| *address).collect()
             }

@@ -182,7 +182,8 @@ impl Coordinator {
         Err(CniError::new(Code::Difference, differences.join("; ")).into())
     }
 
-    /// Takes back what a sandbox wants of the host, and erases its record. Its namespace is gone.
+    /// Takes back what a sandbox wants of the host, and erases its record. Its namespace is gone. Where that cannot be
+    /// done the record stays, for the next look.
     ///
     /// # Errors
     /// The daemon is stopping.
@@ -192,11 +193,11 @@ impl Coordinator {
         let record = self.keeper.read(move |node, _| node.attachments().sandboxes().get(&key).cloned()).await?;
         let Some(record) = record.filter(|record| record.netns.is_same(netns)) else { return Ok(()) };
         let left = match self.retire(&record, &Plan::default(), container).await {
-            Ok(left) => Some(left),
+            Ok(left) => left,
             Err(Failure::Stopped(stopped)) => return Err(stopped),
             Err(Failure::Cni(error)) => {
-                warn!(%container, %error, "The host's side of a sandbox that is gone stays behind");
-                None
+                warn!(%container, %error, "The host's side of a sandbox that is gone cannot be taken back yet");
+                return Ok(());
             }
         };
         for who in record.parts.into_keys() {
@@ -313,7 +314,8 @@ impl Coordinator {
         Ok((left, error.with_details(format!("could not undo: {}", text(outcome.failures)))))
     }
 
-    /// Changes the kernel from a record to what stays of it, as far as things are still there.
+    /// Changes the kernel from a record to what stays of it, as far as things are still there. In the Pod the rest goes
+    /// with the namespace; on the host nothing may stay.
     async fn retire(&self, record: &Record, after: &Plan, container: &Arc<str>) -> Result<Left, Failure> {
         let ask = Ask::of_plan(&record.plan);
         let kernel = Kernel::open_if_there(&record.netns, &self.proc, ask).await?.map_err(kernel_error)?;
@@ -326,8 +328,12 @@ impl Coordinator {
         let steps = changes(&record.plan, after, &kernel.seen);
         let (_, outcome) = kernel.apply_all(steps).await?;
         for failure in &outcome.failures {
-            // The interface may go at any moment, and its objects with it: nothing to fail for.
             warn!(%container, %failure, "Something planned for a sandbox could not be taken back");
+        }
+        let stays = outcome.failures.iter().filter(|failure| failure.change.side() == Side::Host);
+        let stays: Vec<String> = stays.map(ToString::to_string).collect();
+        if !stays.is_empty() {
+            return Err(CniError::new(Code::Io, format!("the kernel refused: {}", stays.join("; "))).into());
         }
         debug!(%container, applied = outcome.applied.len(), "Took back what was planned");
         Ok(left)

@@ -146,7 +146,8 @@ pub struct Plumb {
 /// What the kernel proves of sandboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// This namespace of a sandbox is gone, with every address in it.
+    /// This namespace of a sandbox is gone, with every address in it. A plan stays: what it wants of the host is there
+    /// still, until whoever takes it away says so ([`Event::Unplumbed`]).
     SandboxGone {
         /// The sandbox.
         container: Arc<str>,

@@ -297,3 +297,69 @@ fn plans_that_go_at_once_leave_no_rule_behind() {
     });
     assert_eq!(lines(&lab.state()), lines(&before));
 }
+
+/// Rule: DEL always ends. What cannot be taken from the host now stays recorded, and goes at a later look.
+#[test]
+fn what_the_kernel_refuses_to_take_back_is_tried_again() {
+    let lab = Lab::new();
+    let before = ip(&["-n", &lab.node, "rule"]);
+    let folder = tempfile::tempdir().unwrap();
+    // Threads inherit what the one that starts them may do.
+    let runtime = |test: &dyn Fn(&tokio::runtime::Runtime)| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        test(&runtime);
+    };
+    let netns = namespace::identify(&path(&lab.pod)).unwrap();
+    let forget = async |daemon: &Daemon| daemon.coordinator.forget(&"c1".into(), &netns).await.unwrap();
+    namespace::stay_inside(&path(&lab.node), || {
+        runtime(&|runtime| {
+            runtime.block_on(async {
+                let daemon = Daemon::start(folder.path());
+                daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+                daemon.keeper.stop().await;
+            });
+        });
+    });
+    ip(&["netns", "delete", &lab.pod]);
+    namespace::stay_inside(&path(&lab.node), || {
+        give_up_network_administration();
+        runtime(&|runtime| {
+            runtime.block_on(async {
+                let daemon = Daemon::start(folder.path());
+                let refused = error(daemon.coordinator.del(&call(Verb::Del, &lab, json!({}))).await);
+                assert_eq!(refused.code, Code::Io);
+                assert!(refused.msg.contains("host rule 1000"), "{}", refused.msg);
+                forget(&daemon).await;
+                assert_eq!(daemon.plans().await, 1);
+                daemon.keeper.stop().await;
+            });
+        });
+    });
+    namespace::stay_inside(&path(&lab.node), || {
+        runtime(&|runtime| {
+            runtime.block_on(async {
+                let daemon = Daemon::start(folder.path());
+                forget(&daemon).await;
+                assert_eq!(daemon.plans().await, 0);
+            });
+        });
+    });
+    assert_eq!(ip(&["-n", &lab.node, "rule"]), before);
+    ip(&["netns", "add", &lab.pod]);
+}
+
+/// Takes CAP_NET_ADMIN from the calling thread, for good (capset(2)).
+#[allow(unsafe_code)]
+fn give_up_network_administration() {
+    const VERSION_3: u32 = 0x2008_0522;
+    const NET_ADMIN: u32 = 1 << 12;
+    let header = [VERSION_3, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: both pointers are to locals of the sizes that version 3 has: two words, and two times three.
+    let got = unsafe { nix::libc::syscall(nix::libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    sets[0] &= !NET_ADMIN;
+    sets[1] &= !NET_ADMIN;
+    // SAFETY: as above.
+    let set = unsafe { nix::libc::syscall(nix::libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    assert_eq!((got, set), (0, 0));
+}
