@@ -8,21 +8,12 @@ use std::sync::Arc;
 use crate::journal::{Key, Record};
 use crate::node::Node;
 use crate::node::attachment::{Allocation, Attachment, Held, Netns};
-use crate::node::event::{Effects, Errand, Now, Reply, Ticket};
+use crate::node::event::{Effects, Errand, Found, Now, Reply, Ticket};
 use crate::node::history::FactKind;
 use crate::node::lease::Dying;
 
 /// The container's name in the record of an address that no runtime's result speaks of.
 pub const NOBODY: &str = "nobody";
-
-/// What was found, all of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Attachments by the runtime's cached results, in namespaces that live. The pools of their allocations do not count.
-    pub held: Vec<(Attachment, Held)>,
-    /// Addresses on links of namespaces that live.
-    pub seen: Vec<(IpAddr, Netns)>,
-}
 
 impl Node {
     /// Takes over what was found, as far as it lies in the lease, and remembers that it is done.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use crate::journal::Batch;
 use crate::message::{Down, SessionId, Up};
-use crate::node::adopt::Found;
-use crate::node::attachment::{Allocation, Attachment, Netns, WORD_KEPT};
+use crate::node::attachment::{Allocation, Attachment, Held, Netns, WORD_KEPT};
 use crate::node::lease::Counts;
 use crate::plan::{Mac, Plan};
 use crate::select::Want;
@@ -141,6 +140,15 @@ pub struct Plumb {
     pub netns: Netns,
     /// The whole plan of the sandbox.
     pub plan: Plan,
+}
+
+/// What runtime and kernel know of when a journal begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Attachments by the runtime's cached results, in namespaces that live. The pools of their allocations do not count.
+    pub held: Vec<(Attachment, Held)>,
+    /// Addresses on links of namespaces that live.
+    pub seen: Vec<(IpAddr, Netns)>,
 }
 
 /// What the kernel proves of sandboxes.

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use spiderpool_cni::types::CniResult;
-use spiderpool_core::node::adopt::Found;
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns};
 use spiderpool_core::node::event::Event;
+use spiderpool_core::node::event::Found;
 use spiderpool_core::select::Terms;
 use spiderpool_core::world::{PodId, Route};
 use tracing::{info, warn};

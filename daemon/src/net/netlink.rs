@@ -16,7 +16,8 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use socket2::SockRef;
 
-use super::{NetError, PATIENCE, answer, request};
+use super::request::{self, Request};
+use super::{NetError, PATIENCE, answer};
 
 /// Greater than any message that the kernel makes (NLMSG_GOODSIZE and dumps of up to 32 KiB).
 const BUFFER: usize = 64 << 10;
@@ -26,12 +27,6 @@ const BURST: usize = 64;
 
 /// Attempts at a dump that changes interrupt.
 const ATTEMPTS: usize = 5;
-
-/// One request that changes something.
-pub(super) struct Request {
-    pub(super) message: RouteNetlinkMessage,
-    pub(super) flags: u16,
-}
 
 /// A connection to the kernel.
 #[derive(Debug)]

@@ -14,7 +14,11 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use spiderpool_core::address::Family;
 use spiderpool_core::plan::{Change, Link, LinkAttribute, Mac, Neighbour, Object, Place, Route, Rule, Scope, SeenLink};
 
-use super::netlink::Request;
+/// One request that changes something.
+pub(super) struct Request {
+    pub(super) message: RouteNetlinkMessage,
+    pub(super) flags: u16,
+}
 
 /// The request that makes a change; none for a kernel setting, which is a file, and for one that nothing undoes.
 /// The links are those of the change's namespace.

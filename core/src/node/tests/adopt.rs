@@ -1,8 +1,9 @@
 //! What a journal that was lost takes over before the first ADD.
 
 use super::*;
-use crate::node::adopt::{Found, NOBODY};
+use crate::node::adopt::NOBODY;
 use crate::node::attachment::{Allocation, Held};
+use crate::node::event::Found;
 
 fn cached(container: &str, addresses: &[&str]) -> (Attachment, Held) {
     let terms = Terms { prefix: 24, gateway: None, default_route: true, routes: Vec::new() };
