@@ -72,8 +72,9 @@ impl Keeper {
         let (ending, ended) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new().name("keeper".into()).spawn(move || {
-            let owner = Owner { node, journal, outlets, metrics, asked, runtime, waiting: HashMap::new() };
-            // Nobody may listen any more when the process is ending anyway.
+            let mut owner = Owner { node, journal, outlets, metrics, asked, runtime, waiting: HashMap::new() };
+            // How it ended is said before its outlets close and others end of that. Nobody may listen any more when the
+            // process is ending anyway.
             let _ = ending.send(owner.run());
         })?;
         let tickets = Arc::new(AtomicU64::new(1));
@@ -148,7 +149,7 @@ struct Owner {
 }
 
 impl Owner {
-    fn run(mut self) -> Result<(), CommitError> {
+    fn run(&mut self) -> Result<(), CommitError> {
         while let Some(first) = self.next() {
             let mut effects = Effects::default();
             let mut views = Vec::new();

@@ -219,9 +219,14 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     info!(socket = %args.socket.display(), http = %args.http_listen, node = args.node_name, "Serving");
 
     let reason = tokio::select! {
+        // In this order: what ends of the keeper's end is no reason.
+        biased;
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
-        ended = &mut ended => Err(anyhow!("the keeper ended: {ended:?}")),
+        ended = &mut ended => Err(match ended {
+            Ok(Err(error)) => error.into(),
+            ended => anyhow!("the keeper ended: {ended:?}"),
+        }),
         ended = &mut feeder => Err(anyhow!("the feeder ended: {ended:?}")),
         ended = &mut grpc => Err(anyhow!("the socket's server ended: {ended:?}")),
         ended = &mut settling => Err(anyhow!("the look at sandboxes ended: {ended:?}")),
