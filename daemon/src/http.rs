@@ -14,12 +14,15 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::room::Room;
 
 /// What the port answers from.
 #[derive(Clone)]
 pub(crate) struct Port {
     /// The state.
     pub keeper: Keeper,
+    /// The disk of the state folder.
+    pub room: Arc<Room>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Whether calls are served.
@@ -43,8 +46,9 @@ pub(crate) async fn serve(
 
 async fn metrics(State(port): State<Port>) -> Response {
     let metrics = Arc::clone(&port.metrics);
+    let measure = port.room.look();
     let text = port.keeper.read(move |node, _| {
-        metrics.observe(node, clock::now());
+        metrics.observe(node, measure, clock::now());
         metrics.text()
     });
     match text.await {

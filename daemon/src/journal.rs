@@ -10,12 +10,15 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use spiderpool_core::journal::{Batch, CommitError, Damage, Journal, Key, Record, Table};
 use spiderpool_proto::journal::{FACT, decode_key, decode_record, encode_key, encode_record};
 use tracing::warn;
+
+use crate::room::{Full, Room};
 
 mod frame;
 pub(crate) mod replay;
@@ -27,11 +30,16 @@ pub(crate) struct SledJournal {
     tree: sled::Db,
     /// sled's data file, for fdatasync.
     data: File,
+    /// The disk it lies on.
+    room: Arc<Room>,
 }
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
+    /// An opening on a full disk may spoil the store.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// The folder or a file in it.
     #[error("{path}: {source}")]
     Io {
@@ -52,7 +60,8 @@ pub(crate) enum OpenError {
 
 impl SledJournal {
     /// Opens the journal in a folder, or begins one there. The caller holds the node's lock.
-    pub(crate) fn open(folder: &Path) -> Result<SledJournal, OpenError> {
+    pub(crate) fn open(folder: &Path, room: Arc<Room>) -> Result<SledJournal, OpenError> {
+        room.for_journal()?;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
@@ -72,7 +81,7 @@ impl SledJournal {
         for made in [folder, parent] {
             File::open(made).and_then(|made| made.sync_all()).map_err(io(made))?;
         }
-        Ok(SledJournal { tree, data })
+        Ok(SledJournal { tree, data, room })
     }
 
     /// Bytes on disk.
@@ -139,6 +148,7 @@ impl Journal for SledJournal {
 
     #[allow(clippy::disallowed_methods)] // the one place that knows what flush lacks
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        self.room.for_journal().map_err(|full| CommitError(full.to_string()))?;
         let written = self.stage(batch).and_then(|staged| self.tree.apply_batch(staged));
         let written = written.and_then(|()| self.tree.flush());
         written.map_err(|error| CommitError(error.to_string()))?;

@@ -17,6 +17,7 @@ mod journal;
 mod keeper;
 mod metrics;
 mod net;
+mod room;
 mod run;
 mod server;
 mod spool;

@@ -13,6 +13,8 @@ use prometheus_client::registry::{Registry, Unit};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::event::Now;
 
+use crate::room::Measure;
+
 /// The usual buckets for calls, in seconds, and finer ones below them: an ADD takes milliseconds here.
 const CALL_BUCKETS: [f64; 15] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 3.0, 5.0, 7.0, 10.0, 15.0];
 
@@ -36,6 +38,8 @@ pub(crate) struct Metrics {
     pools: Family<PoolLabel, Gauge>,
     attachments: Gauge,
     waiting: Gauge,
+    free: Gauge,
+    reserve: Gauge,
 }
 
 /// Figures of one kind of call.
@@ -119,11 +123,29 @@ impl Metrics {
         registry.register("pool_addresses", "Addresses leased to this node, by pool and state", pools.clone());
         registry.register("attachments", "Attachments that hold addresses", attachments.clone());
         registry.register("waiting_adds", "ADD calls that wait for an address", waiting.clone());
-        Metrics { registry, allocation, release, coordinator, journal, probes, warnings, pools, attachments, waiting }
+        let (free, reserve) = (Gauge::default(), Gauge::default());
+        let (free_help, reserve_help) =
+            ("Free bytes on the disk of the state folder", "Bytes kept there for DELs, of 8 MiB");
+        registry.register_with_unit("state_free", free_help, Unit::Bytes, free.clone());
+        registry.register_with_unit("state_reserve", reserve_help, Unit::Bytes, reserve.clone());
+        Metrics {
+            registry,
+            allocation,
+            release,
+            coordinator,
+            journal,
+            probes,
+            warnings,
+            pools,
+            attachments,
+            waiting,
+            free,
+            reserve,
+        }
     }
 
     /// Takes the counts from the state.
-    pub(crate) fn observe(&self, node: &Node, now: Now) {
+    pub(crate) fn observe(&self, node: &Node, room: Measure, now: Now) {
         self.pools.clear();
         for pool in node.leases().pools() {
             let counts = node.leases().counts(pool, now.boot);
@@ -141,6 +163,8 @@ impl Metrics {
         }
         self.attachments.set(node.attachments().held().len() as i64);
         self.waiting.set(node.waiting() as i64);
+        self.free.set(i64::try_from(room.free).unwrap_or(i64::MAX));
+        self.reserve.set(i64::try_from(room.reserve).unwrap_or(i64::MAX));
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).

@@ -39,6 +39,7 @@ use crate::ipam::{Ipam, Prober};
 use crate::journal::replay::replay;
 use crate::keeper::{Keeper, Outlets};
 use crate::metrics::{JournalMetrics, Metrics};
+use crate::room::Room;
 use crate::server::inspect::Inspector;
 use crate::server::{Rooms, Server, peer};
 use crate::spool::Spool;
@@ -115,10 +116,10 @@ struct Opened {
     errands: mpsc::UnboundedReceiver<spiderpool_core::node::event::Errand>,
 }
 
-fn open(args: &RunArgs, boot_id: &str, metrics: JournalMetrics) -> anyhow::Result<Opened> {
+fn open(args: &RunArgs, room: &Arc<Room>, boot_id: &str, metrics: JournalMetrics) -> anyhow::Result<Opened> {
     let boot = u128::from_str_radix(&boot_id.replace('-', ""), 16).context("this boot's ID is no UUID")?;
     let cooldown = args.cooldown.as_nanos() as u64;
-    let (journal, node) = replay(&args.state_dir.join("journal"), BootId(boot), cooldown)?;
+    let (journal, node) = replay(&args.state_dir.join("journal"), room, BootId(boot), cooldown)?;
     let (messages_out, messages) = mpsc::unbounded_channel();
     let (errands_out, errands) = mpsc::unbounded_channel();
     let outlets = Outlets { messages: messages_out, errands: errands_out };
@@ -133,11 +134,13 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("--http-listen {}: cannot listen", args.http_listen))?;
     let metrics = Arc::new(Metrics::new());
-    let Opened { keeper, mut ended, mut messages, errands } = open(&args, &boot_id, metrics.journal.clone())?;
+    let room = Arc::new(Room::new(&args.state_dir));
+    let Opened { keeper, mut ended, mut messages, errands } = open(&args, &room, &boot_id, metrics.journal.clone())?;
 
     let (serving, is_serving) = watch::channel(false);
     let stop = CancellationToken::new();
-    let port = Port { keeper: keeper.clone(), metrics: Arc::clone(&metrics), serving: is_serving };
+    let port =
+        Port { keeper: keeper.clone(), room: Arc::clone(&room), metrics: Arc::clone(&metrics), serving: is_serving };
     let http = tokio::spawn(http::serve(http, port, stop.clone().cancelled_owned()));
 
     let view = View::default();
@@ -180,7 +183,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let ipam = Ipam { keeper: keeper.clone(), view: view.clone(), budget: args.budget, prober };
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
     let server =
-        Server::new(Rooms { rules, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
+        Server::new(Rooms { rules, room, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
     server.drain().await;
     settler.round().await?;
     let mut settling = tokio::spawn(settler.run(errands));

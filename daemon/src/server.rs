@@ -25,6 +25,7 @@ use crate::evidence::settle::Settler;
 use crate::ipam::Ipam;
 use crate::keeper::Stopped;
 use crate::metrics::Metrics;
+use crate::room::{Full, Room};
 use crate::spool::Spool;
 
 pub(crate) mod inspect;
@@ -41,6 +42,8 @@ pub(crate) struct Server {
 pub(crate) struct Rooms {
     /// What requests are held against.
     pub rules: Rules,
+    /// The disk that the journal lies on.
+    pub room: Arc<Room>,
     /// Stories of the IPAM plugin.
     pub ipam: Ipam,
     /// Stories of the coordinator.
@@ -117,7 +120,10 @@ impl Server {
     }
 
     async fn tell(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
-        let Rooms { ipam, coordinator, settler, .. } = self.rooms.as_ref();
+        let Rooms { room, ipam, coordinator, settler, .. } = self.rooms.as_ref();
+        if call.verb == Verb::Add {
+            room.for_add().map_err(full)?;
+        }
         match (call.plugin, call.verb) {
             (Plugin::Ipam, Verb::Add) => ipam.add(call, cancelled).await,
             (Plugin::Ipam, Verb::Del) => ipam.del(call).await,
@@ -168,6 +174,11 @@ impl Server {
             ),
         }
     }
+}
+
+fn full(full: Full) -> CniError {
+    CniError::new(Code::TryAgain, full.to_string())
+        .with_details("ADDs go on by themselves once there is room; DELs are served meanwhile")
 }
 
 #[tonic::async_trait]

@@ -21,6 +21,7 @@ use crate::keeper::Outlets;
 use crate::metrics::Metrics;
 use crate::net::lab::{Lab, ip, path};
 use crate::net::namespace;
+use crate::room::Room;
 
 /// A daemon's coordinator on the lab's node.
 struct Daemon {
@@ -32,7 +33,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(folder: &Path) -> Daemon {
-        let mut journal = SledJournal::open(&folder.join("journal")).unwrap();
+        let mut journal = SledJournal::open(&folder.join("journal"), Arc::new(Room::new(folder))).unwrap();
         let (node, batch) = Node::recover(journal.rows(Table::All), BootId(1), JournalId(1), 0).unwrap();
         if !batch.is_empty() {
             journal.commit(&batch).unwrap();

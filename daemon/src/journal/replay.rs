@@ -5,6 +5,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use spiderpool_core::journal::{BootId, Journal as _, Table};
@@ -15,17 +16,23 @@ use tracing::{error, info};
 
 use super::{OpenError, SledJournal, panic_text};
 use crate::clock;
+use crate::room::Room;
 
 /// Rows between two lines that say how far the reading is.
 const ROWS_TOLD: usize = 100_000;
 
 /// Opens the journal in a folder and replays it. `cooldown` is in nanoseconds.
-pub(crate) fn replay(folder: &Path, boot: BootId, cooldown: u64) -> anyhow::Result<(SledJournal, Node)> {
-    match attempt(folder, boot, cooldown) {
+pub(crate) fn replay(
+    folder: &Path,
+    room: &Arc<Room>,
+    boot: BootId,
+    cooldown: u64,
+) -> anyhow::Result<(SledJournal, Node)> {
+    match attempt(folder, room, boot, cooldown) {
         Err(Unusable::Content(reason)) => {
             let aside = set_aside(folder)?;
             error!(reason, kept_as = %aside.display(), "The journal cannot be read; a new one begins");
-            attempt(folder, boot, cooldown).map_err(|unusable| match unusable {
+            attempt(folder, room, boot, cooldown).map_err(|unusable| match unusable {
                 Unusable::Content(reason) => anyhow!("a new journal cannot be read: {reason}"),
                 Unusable::Other(error) => error,
             })
@@ -42,12 +49,12 @@ enum Unusable {
     Other(anyhow::Error),
 }
 
-fn attempt(folder: &Path, boot: BootId, cooldown: u64) -> Result<(SledJournal, Node), Unusable> {
+fn attempt(folder: &Path, room: &Arc<Room>, boot: BootId, cooldown: u64) -> Result<(SledJournal, Node), Unusable> {
     let begun = clock::boot();
     let was_there = folder.join("db").exists();
-    let mut journal = SledJournal::open(folder).map_err(|error| match error {
+    let mut journal = SledJournal::open(folder, Arc::clone(room)).map_err(|error| match error {
         OpenError::Corrupt { reason, .. } => Unusable::Content(reason),
-        OpenError::Io { .. } => Unusable::Other(error.into()),
+        OpenError::Io { .. } | OpenError::Full(_) => Unusable::Other(error.into()),
     })?;
     // sled begins anew, without a word, over a file of which it can make nothing.
     if was_there && journal.rows(Table::All).next().is_none() {
@@ -96,22 +103,26 @@ mod tests {
 
     const BOOT: BootId = BootId(5);
 
+    fn room(state: &tempfile::TempDir) -> Arc<Room> {
+        Arc::new(Room::new(state.path()))
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        files.collect()
+        files.filter(|name| name.starts_with("journal")).collect()
     }
 
     #[test]
     fn a_journal_that_makes_no_sense_is_set_aside_and_another_begins() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("journal");
-        let (journal, first) = replay(&folder, BOOT, 0).unwrap();
+        let (journal, first) = replay(&folder, &room(&state), BOOT, 0).unwrap();
         drop(journal);
-        let (journal, again) = replay(&folder, BOOT, 0).unwrap();
+        let (journal, again) = replay(&folder, &room(&state), BOOT, 0).unwrap();
         assert_eq!(again.meta().journal, first.meta().journal);
         drop(journal);
         fs::write(folder.join("db"), vec![0xa5; 4096]).unwrap();
-        let (journal, other) = replay(&folder, BOOT, 0).unwrap();
+        let (journal, other) = replay(&folder, &room(&state), BOOT, 0).unwrap();
         assert_ne!(other.meta().journal, first.meta().journal);
         assert!(!other.meta().adopted, "what the old one held is to be found again");
         drop(journal);
@@ -124,9 +135,9 @@ mod tests {
     fn a_journal_of_another_boot_begins_anew() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("journal");
-        let (journal, first) = replay(&folder, BOOT, 0).unwrap();
+        let (journal, first) = replay(&folder, &room(&state), BOOT, 0).unwrap();
         drop(journal);
-        let (_, other) = replay(&folder, BootId(6), 0).unwrap();
+        let (_, other) = replay(&folder, &room(&state), BootId(6), 0).unwrap();
         assert_ne!(other.meta().journal, first.meta().journal);
         assert_eq!(names(state.path()), ["journal"], "nothing was wrong with it");
     }
@@ -136,7 +147,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("journal");
         fs::write(&folder, "a file where the folder should be").unwrap();
-        assert!(replay(&folder, BOOT, 0).is_err());
+        assert!(replay(&folder, &room(&state), BOOT, 0).is_err());
         assert_eq!(names(state.path()), ["journal"]);
     }
 }

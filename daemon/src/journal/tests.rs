@@ -1,10 +1,12 @@
-use std::sync::Arc;
-
 use spiderpool_core::journal::{Lease, Meta};
 use spiderpool_core::message::{GrantId, JournalId};
 
 use super::frame::PIECE;
 use super::*;
+
+fn open(folder: &Path) -> Result<SledJournal, OpenError> {
+    SledJournal::open(folder, Arc::new(Room::new(folder)))
+}
 
 fn lease(ranges: usize) -> Record {
     let address = |n: usize| std::net::IpAddr::from(std::net::Ipv6Addr::from_bits(2 * n as u128));
@@ -29,12 +31,12 @@ fn rows_survive_reopening_and_long_ones_come_in_pieces() {
     let meta =
         Record::Meta(Meta { schema: 1, journal: JournalId(7), boot: Default::default(), session: 3, adopted: true });
     {
-        let mut journal = SledJournal::open(folder.path()).unwrap();
+        let mut journal = open(folder.path()).unwrap();
         put(&mut journal, Key::Meta, Some(meta.clone()));
         put(&mut journal, key(1), Some(lease(2_000)));
         put(&mut journal, key(2), Some(lease(1)));
     }
-    let mut journal = SledJournal::open(folder.path()).unwrap();
+    let mut journal = open(folder.path()).unwrap();
     assert!(journal.tree.iter().values().all(|value| value.unwrap().len() <= PIECE));
     assert_eq!(scan(&journal).unwrap(), [(key(1), lease(2_000)), (key(2), lease(1)), (Key::Meta, meta)]);
     put(&mut journal, key(1), Some(lease(3)));
@@ -47,7 +49,7 @@ fn rows_survive_reopening_and_long_ones_come_in_pieces() {
 #[test]
 fn the_last_word_of_a_batch_counts() {
     let folder = tempfile::tempdir().unwrap();
-    let mut journal = SledJournal::open(folder.path()).unwrap();
+    let mut journal = open(folder.path()).unwrap();
     let rows = vec![(key(1), Some(lease(2_000))), (key(2), Some(lease(1))), (key(1), Some(lease(2))), (key(2), None)];
     journal.commit(&Batch { rows }).unwrap();
     assert_eq!(scan(&journal).unwrap(), [(key(1), lease(2))]);
@@ -56,7 +58,7 @@ fn the_last_word_of_a_batch_counts() {
 #[test]
 fn a_changed_byte_is_damage() {
     let folder = tempfile::tempdir().unwrap();
-    let mut journal = SledJournal::open(folder.path()).unwrap();
+    let mut journal = open(folder.path()).unwrap();
     put(&mut journal, key(1), Some(lease(1)));
     let (name, value) = journal.tree.iter().next().unwrap().unwrap();
     for place in 0..value.len() {
@@ -74,11 +76,11 @@ fn a_changed_byte_is_damage() {
 #[test]
 fn files_that_are_still_locked_are_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let mut journal = SledJournal::open(folder.path()).unwrap();
+    let mut journal = open(folder.path()).unwrap();
     put(&mut journal, key(1), Some(lease(1)));
     let begun = std::thread::spawn({
         let folder = folder.path().to_owned();
-        move || SledJournal::open(&folder).map(|journal| scan(&journal))
+        move || open(&folder).map(|journal| scan(&journal))
     });
     std::thread::sleep(std::time::Duration::from_millis(60));
     assert!(!begun.is_finished(), "it did not wait");

@@ -109,6 +109,20 @@ impl Daemon {
         self.end(Signal::SIGKILL)
     }
 
+    /// How the daemon ended by itself. None: it still runs.
+    ///
+    /// # Errors
+    /// It was stopped, or never started.
+    pub fn ended(&self) -> Result<Option<ExitStatus>> {
+        let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = slot.as_mut().with_context(|| format!("the daemon of {} does not run", self.node))?;
+        let status = child.try_wait().context("wait for the daemon")?;
+        if status.is_some() {
+            *slot = None;
+        }
+        Ok(status)
+    }
+
     /// Stops the daemon and starts it again.
     ///
     /// # Errors

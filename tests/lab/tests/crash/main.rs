@@ -1,6 +1,10 @@
-//! The daemon is killed, again and again, under calls; then what it had answered is held against what it knows.
+//! The daemon is killed, again and again, under calls, or its disk fails; then what it had answered is held against
+//! what it knows.
 
+mod full;
+mod image;
 mod life;
 mod lost;
 mod power;
+mod read_only;
 mod storm;

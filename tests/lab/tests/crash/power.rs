@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use spiderpool_lab::{Lab, Namespace, Node, Program, Shim, example};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use crate::image::Image;
 
 const CUTS: u64 = 100;
 const CALLERS: u64 = 6;
@@ -39,39 +41,26 @@ fn shim(node: &Node, container: &str, sandbox: &Namespace) -> Shim {
 
 /// The disk that the journal lies on.
 struct Disk<'a> {
-    node: &'a Node,
-    image: PathBuf,
+    image: Image<'a>,
     cuts: u64,
 }
 
 impl<'a> Disk<'a> {
     fn make(node: &'a Node, folder: &Path) -> Result<Self> {
-        let disk = Self { node, image: folder.join("disk-0"), cuts: 0 };
-        fs::File::create(&disk.image)?.set_len(48 << 20)?;
-        disk.run(Program::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
-        disk.mount()?;
-        Ok(disk)
-    }
-
-    fn run(&self, program: Program) -> Result<()> {
-        self.node.namespace().run(&program)?.success().map(drop)
-    }
-
-    fn mount(&self) -> Result<()> {
-        self.run(Program::new("mount").args(["-o", "loop"]).arg(&self.image).arg(self.node.daemon().state()))
+        Ok(Self { image: Image::make(node, folder, 64)?, cuts: 0 })
     }
 
     /// The power goes: the daemon ends, and only what was on the disk at that moment is left.
     fn cut(&mut self) -> Result<()> {
-        let daemon = Pid::from_raw(i32::try_from(self.node.daemon().id().context("no daemon runs")?)?);
-        kill(daemon, Signal::SIGSTOP)?;
+        let daemon = self.image.node.daemon();
+        kill(Pid::from_raw(i32::try_from(daemon.id().context("no daemon runs")?)?), Signal::SIGSTOP)?;
         self.cuts += 1;
-        let copy = self.image.with_file_name(format!("disk-{}", self.cuts));
-        self.run(Program::new("cp").args(["--sparse=always"]).arg(&self.image).arg(&copy))?;
-        self.node.daemon().kill()?;
-        self.run(Program::new("umount").arg(self.node.daemon().state()))?;
-        fs::remove_file(std::mem::replace(&mut self.image, copy))?;
-        self.mount()
+        let copy = self.image.file.with_file_name(format!("disk-{}", self.cuts));
+        self.image.run(Program::new("cp").args(["--sparse=always"]).arg(&self.image.file).arg(&copy))?;
+        daemon.kill()?;
+        self.image.unmount()?;
+        fs::remove_file(std::mem::replace(&mut self.image.file, copy))?;
+        self.image.mount()
     }
 }
 
