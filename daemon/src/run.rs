@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -281,7 +281,14 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     }
     match UnixStream::connect(path) {
         Ok(_) => bail!("--socket {}: another program listens there", path.display()),
+        // Connecting to what is no socket is refused, too.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            if !fs::symlink_metadata(path)?.file_type().is_socket() {
+                bail!(
+                    "--socket {}: a file that is no socket is there; remove it, or choose another path",
+                    path.display()
+                );
+            }
             fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))?;
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -6,6 +6,9 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use spiderpool_lab::example::{self, POOL};
 use spiderpool_lab::{Lab, Namespace, Node, Shim, Stopwatch, wait_for};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::Duration;
 
@@ -109,6 +112,35 @@ fn a_second_daemon_waits_for_the_first_and_says_so() -> Result<()> {
     kill(Pid::from_raw(i32::try_from(second.id())?), Signal::SIGTERM)?;
     let status = second.wait()?;
     ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+/// What a killed daemon left at the socket's path goes; what is somebody else's stays.
+#[test]
+fn only_a_stale_socket_is_removed() -> Result<()> {
+    let lab = lab()?;
+    let node = &lab.nodes()[0];
+    node.daemon().start()?;
+    node.daemon().kill()?;
+    ensure!(node.daemon().socket().exists(), "it is left behind");
+    node.daemon().start()?;
+    node.daemon().stop()?;
+    let refused = |words: &str| {
+        let error = node.daemon().start().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(error.contains(words), "it should say {words:?}: {error}");
+        node.daemon().ended().map(drop)
+    };
+    fs::remove_file(node.daemon().socket()).or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    fs::write(node.daemon().socket(), "precious")?;
+    refused("a file that is no socket is there")?;
+    ensure!(fs::read_to_string(node.daemon().socket())? == "precious");
+    fs::remove_file(node.daemon().socket())?;
+    let _stranger = UnixDatagram::bind(node.daemon().socket())?;
+    refused("--socket")?;
+    ensure!(node.daemon().socket().exists(), "a stranger's socket stays");
     Ok(())
 }
 
