@@ -69,7 +69,7 @@ impl Settler {
         }
         let _turn = self.turn.lock().await;
         // Read before the look: an address that dies during it may be configured after it was looked for.
-        let dying = self.keeper.read(|node, _| dying(node)).await?;
+        let mut dying = self.keeper.read(|node, _| dying(node)).await?;
         let proc = self.proc.clone();
         let looks = tokio::task::spawn_blocking(move || {
             let survey = Survey::take(&proc);
@@ -92,9 +92,10 @@ impl Settler {
                     gone.insert(place);
                 }
                 Seen::Alive(addresses) => {
-                    let here = dying.get(&place.1).into_iter().flatten();
+                    // Once a namespace, however many containers name it.
+                    let here = dying.remove(&place.1).into_iter().flatten();
                     for address in here.filter(|address| !addresses.contains(address)) {
-                        let evidence = Evidence::AddressGone(*address, place.1.clone());
+                        let evidence = Evidence::AddressGone(address, place.1.clone());
                         self.keeper.tell(Event::Evidence(evidence)).await?;
                     }
                 }
