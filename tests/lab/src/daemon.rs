@@ -58,7 +58,7 @@ impl Daemon {
     /// # Errors
     /// A program is missing.
     pub fn start_second(&self) -> Result<Child> {
-        self.namespace.spawn(self.command(&Product::find()?, &[])?)
+        self.namespace.spawn(self.command(&Product::find()?, &[], &[])?)
     }
 
     /// Puts the shims in place, starts the daemon and waits until it serves.
@@ -74,13 +74,21 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_with(&self, arguments: &[&str]) -> Result<()> {
+        self.start_under(&[], arguments)
+    }
+
+    /// As [`Daemon::start_with`], by a program that becomes the daemon: `env NAME=VALUE`, say.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_under(&self, wrapper: &[&str], arguments: &[&str]) -> Result<()> {
         let product = Product::find()?;
         self.install(&product)?;
         let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
             bail!("the daemon of {} runs already", self.node);
         }
-        let mut child = self.namespace.spawn(self.command(&product, arguments)?)?;
+        let mut child = self.namespace.spawn(self.command(&product, wrapper, arguments)?)?;
         let what = format!("the daemon of {} to listen on {}", self.node, self.places.socket.display());
         let ready = wait_for(&what, PATIENCE, || {
             if let Some(status) = child.try_wait()? {
@@ -175,10 +183,17 @@ impl Daemon {
         Ok(())
     }
 
-    fn command(&self, product: &Product, arguments: &[&str]) -> Result<Command> {
+    fn command(&self, product: &Product, wrapper: &[&str], arguments: &[&str]) -> Result<Command> {
         let Places { standalone, state, socket, spool, netns, proc, log, cni_bin: _ } = &self.places;
         let log = File::options().create(true).append(true).open(log).context("open the daemon's log")?;
-        let mut command = Command::new(&product.agent);
+        let mut command = match wrapper {
+            [] => Command::new(&product.agent),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(&product.agent);
+                command
+            }
+        };
         command.arg("run").args(["--node-name", &self.node, "--http-listen", "127.0.0.1:5711"]);
         command.arg("--standalone").arg(standalone).arg("--state-dir").arg(state);
         command.arg("--socket").arg(socket).arg("--spool").arg(spool).arg("--netns-folder").arg(netns);

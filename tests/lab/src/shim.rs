@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::namespace::Namespace;
 use crate::program::{Finished, Program};
@@ -67,7 +68,20 @@ impl Shim {
     /// # Errors
     /// It could not be started or did not end.
     pub fn call(&self, verb: &str, input: impl Display) -> Result<Answer> {
-        let program = Program::new(&self.program).env("CNI_COMMAND", verb).input(input.to_string());
+        self.run(Program::new(&self.program), verb, input)
+    }
+
+    /// As [`Shim::call`], but the program is killed if it runs for longer.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn call_killed(&self, after: Duration, verb: &str, input: impl Display) -> Result<Answer> {
+        let limit = format!("{:.4}", after.as_secs_f64());
+        self.run(Program::new("timeout").args(["-s", "KILL", &limit]).arg(&self.program), verb, input)
+    }
+
+    fn run(&self, program: Program, verb: &str, input: impl Display) -> Result<Answer> {
+        let program = program.env("CNI_COMMAND", verb).input(input.to_string());
         let program = self.variables.iter().fold(program, |program, (name, value)| program.env(name, value.as_str()));
         Ok(Answer { verb: verb.to_owned(), finished: self.node.run(&program)? })
     }

@@ -1,6 +1,8 @@
 //! The daemon is killed, again and again, under calls, or its disk fails; then what it had answered is held against
 //! what it knows.
 
+mod boot;
+mod clock;
 mod full;
 mod image;
 mod life;
@@ -8,3 +10,4 @@ mod lost;
 mod power;
 mod read_only;
 mod storm;
+mod tombstones;
