@@ -22,7 +22,6 @@ use spiderpool_proto::node::inspect_server::InspectServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tracing::{info, warn};
@@ -40,6 +39,7 @@ use crate::journal::replay::replay;
 use crate::keeper::{Keeper, Outlets};
 use crate::metrics::{JournalMetrics, Metrics};
 use crate::room::Room;
+use crate::server::incoming::incoming;
 use crate::server::inspect::Inspector;
 use crate::server::{Rooms, Server, peer};
 use crate::spool::Spool;
@@ -214,9 +214,8 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         .add_service(reflection().build_v1alpha()?)
         .add_service(CniServer::new(server.clone()).max_decoding_message_size(2 << 20))
         .add_service(InspectServer::new(inspector));
-    let mut grpc = tokio::spawn(
-        router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned()),
-    );
+    let mut grpc =
+        tokio::spawn(router.serve_with_incoming_shutdown(incoming(listener), stop.clone().cancelled_owned()));
     // Nobody reads it if the HTTP port has ended; that is said below.
     let _ = serving.send(true);
     info!(socket = %args.socket.display(), http = %args.http_listen, node = args.node_name, "Serving");

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::room::{Full, Room};
 use crate::spool::Spool;
 
+pub(crate) mod incoming;
 pub(crate) mod inspect;
 pub(crate) mod peer;
 
