@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use spiderpool_cni::cache::CachedResult;
 use spiderpool_cni::types::CniResult;
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns};
 use spiderpool_core::node::event::Event;
@@ -131,36 +131,30 @@ fn settle(path: &Path) -> Result<Option<Netns>, String> {
     }
 }
 
-/// A cached result (libcni's `cniCacheV1`) as an attachment, if its namespace lives. A file that cannot be read is
-/// passed over: what is on the links of its sandbox is seen all the same.
+/// A cached result as an attachment, if its namespace lives. A file that cannot be read is passed over: what is on the
+/// links of its sandbox is seen all the same.
 fn cached(file: &Path) -> Option<(Attachment, Held)> {
     let size = fs::metadata(file).ok().filter(fs::Metadata::is_file)?.len();
-    let text = (size <= LARGEST).then(|| fs::read(file).ok()).flatten()?;
-    let cache: Value = match serde_json::from_slice(&text) {
-        Ok(cache) => cache,
+    let content = (size <= LARGEST).then(|| fs::read(file).ok()).flatten()?;
+    let cached = match CachedResult::parse(&content) {
+        Ok(cached) => cached?,
         Err(error) => {
             warn!(file = %file.display(), %error, "A cached CNI result is not whole; it is passed over");
             return None;
         }
     };
-    let text = |key: &str| cache.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let (container, interface, network) = (text("containerId")?, text("ifName")?, text("networkName")?);
-    let result = CniResult::parse(&cache.get("result")?.to_string()).ok()?;
-    let sandbox = || result.interfaces.iter().find_map(|found| found.sandbox.as_deref());
     // A path below /proc may lead to another process by now, even to the node's own namespace.
-    let netns = settle(Path::new(text("netns").or_else(sandbox)?)).ok()??;
-    let argument = |key: &str| {
-        let pairs = cache.get("cniArgs").and_then(Value::as_array).into_iter().flatten();
-        let mut values = pairs.filter(|pair| pair.get(0).and_then(Value::as_str) == Some(key));
-        values.next().and_then(|pair| pair.get(1)).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
+    let netns = settle(Path::new(&cached.netns)).ok()??;
+    let argument = |key| cached.argument(key).to_owned();
     let pod = PodId {
         namespace: argument("K8S_POD_NAMESPACE"),
         name: argument("K8S_POD_NAME"),
         uid: argument("K8S_POD_UID"),
     };
+    let allocations = allocations(&cached.result);
+    let CachedResult { container, interface, network, .. } = cached;
     let who = Attachment { container: container.into(), interface: interface.into(), network: network.into() };
-    Some((who, Held { started: 0, pod, netns, since: 0, allocations: allocations(&result) }))
+    Some((who, Held { started: 0, pod, netns, since: 0, allocations }))
 }
 
 /// What a result says was allocated. The pool is the one that leases the address.
