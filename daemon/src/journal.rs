@@ -15,15 +15,15 @@ use std::thread;
 use std::time::Duration;
 
 use spiderpool_core::journal::{Batch, CommitError, Damage, Journal, Key, Record, Table};
-use spiderpool_proto::journal::{FACT, decode_key, decode_record, encode_key, encode_record};
+use spiderpool_proto::journal::{FACT, decode_key, decode_record, encode_key, encode_record, frame, unframe};
 use tracing::warn;
 
 use crate::room::{Full, Room};
 
-mod frame;
 pub(crate) mod replay;
 
-use frame::{pieces, unframe};
+/// Longest piece of a value: well inside what sled keeps in its one data file.
+const PIECE: usize = 3 * 1024;
 
 /// The store.
 pub(crate) struct SledJournal {
@@ -122,9 +122,9 @@ impl SledJournal {
             if !settled.insert(name.clone()) {
                 continue;
             }
-            let framed = record.as_ref().map(|record| frame::frame(&name, &encode_record(record)));
+            let framed = record.as_ref().map(|record| frame(&name, &encode_record(record)));
             let mut number = 0;
-            for piece in pieces(framed.as_deref().unwrap_or_default()) {
+            for piece in framed.as_deref().unwrap_or_default().chunks(PIECE) {
                 staged.insert(piece_key(&name, number), piece);
                 number += 1;
             }

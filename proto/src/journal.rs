@@ -11,9 +11,12 @@ use spiderpool_core::journal::{Key, Record};
 use spiderpool_core::message::{GrantId, JournalId};
 use spiderpool_core::node::attachment::{Attachment, Plugin};
 
+mod frame;
 mod plan;
 mod row;
 mod value;
+
+pub use frame::{Torn, frame, unframe};
 
 #[allow(missing_docs, unreachable_pub, clippy::all)] // generated
 mod wire {

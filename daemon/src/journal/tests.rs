@@ -1,7 +1,6 @@
 use spiderpool_core::journal::{Lease, Meta};
 use spiderpool_core::message::{GrantId, JournalId};
 
-use super::frame::PIECE;
 use super::*;
 
 fn open(folder: &Path) -> Result<SledJournal, OpenError> {
