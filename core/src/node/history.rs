@@ -47,13 +47,15 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of a fact that a journal holds.
-    pub fn saw(&mut self, sequence: u64) {
+    /// Takes note of the next fact that a journal holds. False: it does not follow the one before.
+    pub fn saw(&mut self, sequence: u64) -> bool {
         if self.next == 0 {
             self.first = sequence;
+        } else if sequence != self.next {
+            return false;
         }
-        self.first = self.first.min(sequence);
-        self.next = self.next.max(sequence + 1);
+        self.next = sequence + 1;
+        true
     }
 
     /// Writes a fact, and drops the oldest once there are too many.

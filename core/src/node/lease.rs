@@ -98,6 +98,11 @@ impl Leases {
         self.grants.values().find(|lease| lease.addresses.contains(address)).map(|lease| &lease.pool)
     }
 
+    /// Whether one of these addresses is leased.
+    pub(super) fn lease_any(&self, addresses: &AddressSet) -> bool {
+        self.grants.values().any(|lease| lease.addresses.first_common(addresses).is_some())
+    }
+
     /// Pools with leased addresses.
     pub fn pools(&self) -> impl Iterator<Item = &PoolName> {
         self.pools.keys()

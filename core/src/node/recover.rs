@@ -1,13 +1,18 @@
 //! The node as its rows say. Each row is held against the others; one that does not fit makes the journal broken,
 //! never a guess.
 
-use crate::journal::{Batch, BootId, Damage, Key, Meta, Record, SCHEMA};
-use crate::message::JournalId;
+use std::collections::BTreeSet;
+
+use crate::journal::{Batch, BootId, Damage, Key, Lease, Meta, Record, Released, SCHEMA};
+use crate::message::{GrantId, JournalId};
 use crate::node::Node;
 use crate::node::attachment::{Attachment, Attachments, Held};
 use crate::node::history::History;
 use crate::node::lease::Leases;
 use crate::node::wait::Waiters;
+
+/// No node counts as far, so no node wrote it; and what counts on from there overflows.
+const ENDLESS: u64 = 1 << 63;
 
 /// A journal whose rows do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +47,10 @@ impl Node {
         for row in rows {
             match row? {
                 (Key::Meta, Record::Meta(found)) if found.schema != SCHEMA => return Err(Broken::Schema(found.schema)),
+                (Key::Meta, Record::Meta(found)) if found.session >= ENDLESS => return Err(Broken::Stray(Key::Meta)),
                 (Key::Meta, Record::Meta(found)) => meta = Some(found),
-                (Key::Fact(sequence), Record::Fact(_)) => history.saw(sequence),
+                (Key::Fact(sequence), Record::Fact(_)) if sequence < ENDLESS && history.saw(sequence) => {}
+                (key @ Key::Fact(_), _) => return Err(Broken::Stray(key)),
                 row => state.push(row),
             }
         }
@@ -70,21 +77,15 @@ impl Node {
     }
 
     fn replay(&mut self, rows: Vec<(Key, Record)>) -> Result<(), Broken> {
-        // Leases first, since addresses must lie in them.
-        let rank = |key: &Key| match key {
-            Key::Meta | Key::Lease(_) | Key::Fact(_) => 0,
-            Key::Attachment(_) | Key::Sandbox(_) | Key::Word(..) => 1,
-            Key::Released(_) => 2,
-        };
-        let mut rows = rows;
-        rows.sort_by_cached_key(|(key, _)| (rank(key), key.clone()));
-        for (key, record) in rows {
+        // Leases first, since addresses must lie in them; then those who hold addresses, which nobody else can have.
+        let (leases, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(key, _)| matches!(key, Key::Lease(_)));
+        let (released, holders): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(key, _)| matches!(key, Key::Released(_)));
+        for (key, record) in leases.into_iter().chain(holders).chain(released) {
             let fits = match (key.clone(), record) {
-                (Key::Lease(id), Record::Lease(lease)) => {
-                    self.leases.recall_grant(id, lease);
-                    true
-                }
+                (Key::Lease(id), Record::Lease(lease)) => self.replay_lease(id, lease),
                 (Key::Attachment(who), Record::Attachment(held)) => self.replay_held(who, held),
+                (Key::Released(_), Record::Released(Released::Resting { order: ENDLESS.., .. })) => false,
                 (Key::Released(address), Record::Released(released)) => {
                     self.attachments.holder(address).is_none() && self.leases.recall_released(address, released)
                 }
@@ -102,15 +103,28 @@ impl Node {
         Ok(())
     }
 
-    fn replay_held(&mut self, who: Attachment, held: Held) -> bool {
-        let fits = held.allocations.iter().all(|allocation| {
-            self.attachments.holder(allocation.address).is_none()
-                && self.leases.pool_of(allocation.address) == Some(&allocation.pool)
-        });
+    fn replay_lease(&mut self, id: GrantId, lease: Lease) -> bool {
+        // A session that is yet to come would use its ID again.
+        let was_granted = id.journal != self.meta.journal || id.session <= self.meta.session;
+        let fits = was_granted && !lease.addresses.is_empty() && !self.leases.lease_any(&lease.addresses);
         if fits {
-            held.allocations.iter().for_each(|held| self.leases.recall_held(&held.pool, held.address));
-            self.attachments.recall(who, held);
+            self.leases.recall_grant(id, lease);
         }
         fits
+    }
+
+    fn replay_held(&mut self, who: Attachment, held: Held) -> bool {
+        let mut addresses = BTreeSet::new();
+        let fits = held.allocations.iter().all(|allocation| {
+            addresses.insert(allocation.address)
+                && self.attachments.holder(allocation.address).is_none()
+                && self.leases.pool_of(allocation.address) == Some(&allocation.pool)
+        });
+        if !fits || addresses.is_empty() {
+            return false;
+        }
+        held.allocations.iter().for_each(|held| self.leases.recall_held(&held.pool, held.address));
+        self.attachments.recall(who, held);
+        true
     }
 }

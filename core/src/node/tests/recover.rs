@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::journal::{Damage, Lease, Released};
+use crate::message::GrantId;
+use crate::node::attachment::Held;
 use crate::node::history::KEPT;
 use crate::node::recover::Broken;
 
@@ -77,11 +79,45 @@ fn a_journal_that_does_not_fit_together_is_broken() {
     stray(Key::Released(ip("10.9.9.9")), &resting(5));
     stray(Key::Released(ip("10.1.1.5")), &resting(0));
     stray(Key::Sandbox("a".into()), &Record::Word(1));
+    let lease_again = |session, number| {
+        let Key::Lease(id) = lease.clone() else { panic!("{lease:?}") };
+        Key::Lease(GrantId { session, number, ..id })
+    };
+    stray(lease_again(1, 7), &Record::Lease(Lease { pool: "1".into(), addresses: set(&["10.1.1.9-10.1.1.20"]) }));
+    stray(lease_again(1, 7), &Record::Lease(Lease { pool: "3".into(), addresses: set(&[]) }));
+    let elsewhere = Record::Lease(Lease { pool: "3".into(), addresses: set(&["10.1.3.1"]) });
+    assert_eq!(put(&lease_again(1, 7), &elsewhere), Ok(()));
+    stray(lease_again(2, 1), &elsewhere);
+    let Record::Attachment(held) = bed.rows[&a].clone() else { panic!("a holds nothing") };
+    let twice = [held.allocations.clone(), held.allocations.clone()].concat();
+    stray(a.clone(), &Record::Attachment(Held { allocations: twice, ..held.clone() }));
+    stray(a.clone(), &Record::Attachment(Held { allocations: Vec::new(), ..held }));
+    stray(Key::Fact(6), &bed.rows[&Key::Fact(0)]);
     let schema = Record::Meta(Meta { schema: 9, ..*bed.node.meta() });
     assert_eq!(put(&Key::Meta, &schema), Err(Broken::Schema(9)));
     let damage = Damage { key: "6d".into(), reason: "torn".into() };
     let torn = Node::recover(rows(&bed).chain([Err(damage.clone())]), BOOT, JOURNAL, COOLDOWN);
     assert_eq!(torn.map(drop), Err(Broken::Damage(damage)));
+}
+
+/// Counts that no node gets to would overflow sooner or later.
+#[test]
+fn a_count_without_end_is_broken() {
+    let put = |key: &Key, record: Record| {
+        let mut rows = busy().rows;
+        rows.insert(key.clone(), record);
+        Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop)
+    };
+    let endless = |key: Key, record| assert_eq!(put(&key, record), Err(Broken::Stray(key)));
+    endless(Key::Meta, Record::Meta(Meta { session: u64::MAX, ..*busy().node.meta() }));
+    let resting = Released::Resting { order: u64::MAX, until: 0 };
+    endless(Key::Released(ip("10.1.1.5")), Record::Released(resting));
+    let mut rows = busy().rows;
+    let fact = rows[&Key::Fact(0)].clone();
+    rows.retain(|key, _| !matches!(key, Key::Fact(_)));
+    rows.insert(Key::Fact(u64::MAX), fact);
+    let ended = Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop);
+    assert_eq!(ended, Err(Broken::Stray(Key::Fact(u64::MAX))));
 }
 
 /// What happened is told in order, and the oldest goes once there is too much of it.
