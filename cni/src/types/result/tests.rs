@@ -100,6 +100,15 @@ fn what_was_read_comes_out_as_it_was_in_the_same_version() {
     }
 }
 
+/// Also numbers with more digits than a quick parse tells apart.
+#[test]
+fn numbers_of_others_come_out_as_they_came_in() {
+    let text = r#"{"cniVersion":"1.0.0","vendor":777777700000000000000000000000000014134140855535929024}"#;
+    let result = CniResult::parse(text).unwrap();
+    assert_eq!(CniResult::parse(&result.render(CniVersion::V1_0_0)).unwrap(), result);
+    assert!(result.render(CniVersion::V1_0_0).contains("7.777777e+53"), "{result:?}");
+}
+
 #[test]
 fn a_newer_version_keeps_everything_and_an_older_one_what_it_knows() {
     let mut old = full();
