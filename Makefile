@@ -19,14 +19,21 @@ demo: build ## two nodes in namespaces, two Pods, every step of the page shown a
 	@cargo run --quiet --release -p spiderpool-lab --bin demo
 
 .PHONY: test
-test: check build ## everything: check, then the tests that need namespaces (root)
+test: check build fuzz ## everything: check, hostile input, then the tests that need namespaces (root)
 	cargo test $(addprefix -p ,$(lab_crates))
 
 .PHONY: check
 check: setup ## formatting, lints, unit tests: the usual loop
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo test --workspace $(addprefix --exclude ,$(lab_crates))
+	cargo test --workspace $(addprefix --exclude ,$(lab_crates) spiderpool-fuzz)
+
+# Of each target; as many run at a time as there are cores.
+SECONDS ?= 10
+
+.PHONY: fuzz
+fuzz: setup ## hostile input to each parser, for 10 s or as many as SECONDS=60 says
+	@tests/fuzz/run $(SECONDS)
 
 .PHONY: lab
 lab: build ## the demo's world, kept up until Ctrl-C, to look around in (root)

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use format::Junk;
+pub use format::{Junk, decode, encode};
 use nix::fcntl::{Flock, FlockArg};
 use spiderpool_proto::node::CniRequest;
 
@@ -44,7 +44,7 @@ pub struct Entry {
 /// Those of the file system; the message names the path.
 pub fn write(folder: &Path, request: &CniRequest) -> io::Result<PathBuf> {
     make_folder(folder)?;
-    let content = format::encode(request);
+    let content = encode(request);
     let mut outcome = Err(io::ErrorKind::NotFound.into());
     for _ in 0..ATTEMPTS {
         outcome = write_once(folder, &content);
@@ -110,7 +110,7 @@ fn read_one(path: PathBuf) -> Option<Entry> {
         Ok(content)
     });
     let request = match content {
-        Ok(content) => format::decode(&content),
+        Ok(content) => decode(&content),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => Err(Junk::Unreadable(error)),
     };

@@ -11,7 +11,7 @@ const CORE: [&str; 8] =
     ["ipnet", "proc-macro2", "quote", "spiderpool-core", "syn", "thiserror", "thiserror-impl", "unicode-ident"];
 
 /// Each crate of the workspace, and the crates of the workspace that it may link, directly or not.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("spiderpool-core", &[]),
     ("spiderpool-proto", &["spiderpool-core"]),
     ("spiderpool-api", &["spiderpool-core"]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     // The checker of the lab shares no code with the product.
     ("spiderpool-lab", &[]),
     ("spiderpool-bench", &["spiderpool-lab"]),
+    ("spiderpool-fuzz", &["spiderpool-cni", "spiderpool-core", "spiderpool-proto"]),
 ];
 
 /// What core may use of the standard library: `std::WORD`.

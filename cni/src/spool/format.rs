@@ -29,14 +29,19 @@ pub enum Junk {
     Request(#[source] prost::DecodeError),
 }
 
-pub(super) fn encode(request: &CniRequest) -> Vec<u8> {
+/// A request as a tombstone.
+pub fn encode(request: &CniRequest) -> Vec<u8> {
     let body = request.encode_to_vec();
     let mut content = format!("{MAGIC} {VERSION} {:08x} {}\n", crc32fast::hash(&body), body.len()).into_bytes();
     content.extend_from_slice(&body);
     content
 }
 
-pub(super) fn decode(content: &[u8]) -> Result<CniRequest, Junk> {
+/// The request that a tombstone holds.
+///
+/// # Errors
+/// Why it is none.
+pub fn decode(content: &[u8]) -> Result<CniRequest, Junk> {
     let end = content.iter().take(100).position(|byte| *byte == b'\n').ok_or(Junk::Header)?;
     let header = content.get(..end).and_then(|line| str::from_utf8(line).ok()).ok_or(Junk::Header)?;
     let body = content.get(end + 1..).ok_or(Junk::Header)?;
