@@ -56,4 +56,12 @@ impl Survey {
             Survey::Around(around) => around.look(netns),
         }
     }
+
+    /// Whether nothing holds a namespace any more. That costs little: what lives need not be entered.
+    pub(crate) fn is_gone(&self, netns: &Netns) -> bool {
+        match self {
+            Survey::Exact => matches!(namespace::find(netns), Ok(Found::Gone)),
+            Survey::Around(around) => around.is_gone(netns),
+        }
+    }
 }

@@ -54,7 +54,12 @@ pub struct Netns {
 impl Netns {
     /// Whether both are the same namespace, whatever path led there.
     pub fn is_same(&self, other: &Netns) -> bool {
-        self.inode == other.inode && self.cookie == other.cookie
+        self.identity() == other.identity()
+    }
+
+    /// What the kernel tells it by: inode and cookie.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.inode, self.cookie)
     }
 }
 

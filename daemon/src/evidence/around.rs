@@ -122,22 +122,41 @@ impl Around {
 
     /// What is known of a namespace.
     pub(super) fn look(&self, netns: &Netns) -> Seen {
+        match self.find(netns) {
+            Place::At(path) => namespace::addresses(&path).map_or(Seen::Unknown, Seen::Alive),
+            Place::Nowhere => Seen::Gone,
+            Place::Unclear => Seen::Unknown,
+        }
+    }
+
+    /// Whether nothing holds a namespace any more.
+    pub(super) fn is_gone(&self, netns: &Netns) -> bool {
+        matches!(self.find(netns), Place::Nowhere)
+    }
+
+    fn find(&self, netns: &Netns) -> Place {
         let recorded = Path::new(&netns.path);
         let others = self.held.get(&netns.inode).into_iter().flatten();
         let mut unclear = self.unread.is_some();
         for path in others.map(PathBuf::as_path).chain([recorded]) {
             match namespace::identify(path) {
-                Ok(found) if found.is_same(netns) => {
-                    return namespace::addresses(path).map_or(Seen::Unknown, Seen::Alive);
-                }
+                Ok(found) if found.is_same(netns) => return Place::At(path.to_owned()),
                 // Its number is used again: the kernel has ended it.
-                Ok(found) if found.inode == netns.inode => return Seen::Gone,
+                Ok(found) if found.inode == netns.inode => return Place::Nowhere,
                 // Who was seen with it is somewhere else by now, or gone; another one may have it.
                 _ => unclear |= path != recorded,
             }
         }
-        if unclear { Seen::Unknown } else { Seen::Gone }
+        if unclear { Place::Unclear } else { Place::Nowhere }
     }
+}
+
+/// Where a namespace is.
+enum Place {
+    At(PathBuf),
+    Nowhere,
+    /// Something could not be seen.
+    Unclear,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,20 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 
+/// Sandboxes that are read from the state at a time.
+const PAGE: usize = 4096;
+
+/// What tells a namespace from others.
+type Identity = (u64, u64);
+
+/// Dying addresses by namespace, each with the namespace as its record names it.
+type Dying = BTreeMap<Identity, Vec<(IpAddr, Netns)>>;
+
 /// A sandbox's namespace.
 pub(crate) type Place = (Arc<str>, Netns);
+
+/// Places that were read together, and the key behind which the next ones are.
+type Page<K> = (BTreeSet<Place>, Option<K>);
 
 /// Holds the state against the kernel.
 #[derive(Clone)]
@@ -52,14 +65,32 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// Looks at every sandbox and every dying address once.
-    pub(crate) async fn round(&self) -> Result<(), Stopped> {
-        let places = self.keeper.read(|node, _| all_places(node)).await?;
-        let gone = self.settle(places).await?;
+    /// Looks at every sandbox and every dying address once. Returns the sandboxes that are gone.
+    pub(crate) async fn round(&self) -> Result<BTreeSet<Place>, Stopped> {
+        let mut gone = self.settle(self.keeper.read(|node, _| dying_places(node)).await?).await?;
+        gone.append(&mut self.settle_pages(held_places).await?);
+        gone.append(&mut self.settle_pages(planned_places).await?);
         if !gone.is_empty() {
             info!(sandboxes = gone.len(), "Sandboxes whose network namespace is gone gave back what they held");
         }
-        Ok(())
+        Ok(gone)
+    }
+
+    /// A page after the other, so that calls wait for the reading of one at most.
+    async fn settle_pages<K: Send + 'static>(
+        &self,
+        page: fn(&Node, Option<K>) -> Page<K>,
+    ) -> Result<BTreeSet<Place>, Stopped> {
+        let (mut gone, mut after) = (BTreeSet::new(), None);
+        loop {
+            let from = after.take();
+            let (places, last) = self.keeper.read(move |node, _| page(node, from)).await?;
+            gone.append(&mut self.settle(places).await?);
+            if last.is_none() {
+                return Ok(gone);
+            }
+            after = last;
+        }
     }
 
     /// Looks at these namespaces and acts on what is seen. Returns the ones that are gone.
@@ -69,13 +100,10 @@ impl Settler {
         }
         let _turn = self.turn.lock().await;
         // Read before the look: an address that dies during it may be configured after it was looked for.
-        let mut dying = self.keeper.read(|node, _| dying(node)).await?;
+        let dying = self.keeper.read(|node, _| dying(node)).await?;
         let proc = self.proc.clone();
-        let looks = tokio::task::spawn_blocking(move || {
-            let survey = Survey::take(&proc);
-            places.into_iter().map(|place| (survey.look(&place.1), place)).collect::<Vec<_>>()
-        });
-        let looks = match looks.await {
+        let looks = tokio::task::spawn_blocking(move || (look(&Survey::take(&proc), &places, &dying), places, dying));
+        let (seen, places, dying) = match looks.await {
             Ok(looks) => looks,
             Err(ended) => {
                 warn!(error = %ended, "A look at the sandboxes ended early; nothing is given back");
@@ -83,24 +111,18 @@ impl Settler {
             }
         };
         let mut gone = BTreeSet::new();
-        for (seen, place) in looks {
-            match seen {
-                Seen::Gone => {
-                    let (container, netns) = place.clone();
-                    self.coordinator.forget(&container, &netns).await?;
-                    self.keeper.tell(Event::Evidence(Evidence::SandboxGone { container, netns })).await?;
-                    gone.insert(place);
-                }
-                Seen::Alive(addresses) => {
-                    // Once a namespace, however many containers name it.
-                    let here = dying.remove(&place.1).into_iter().flatten();
-                    for address in here.filter(|address| !addresses.contains(address)) {
-                        let evidence = Evidence::AddressGone(address, place.1.clone());
-                        self.keeper.tell(Event::Evidence(evidence)).await?;
-                    }
-                }
-                Seen::Unknown => {}
+        for (netns, addresses) in &dying {
+            let Some(Seen::Alive(here)) = seen.get(netns) else { continue };
+            for (address, netns) in addresses.iter().filter(|(address, _)| !here.contains(address)) {
+                let evidence = Evidence::AddressGone(*address, netns.clone());
+                self.keeper.tell(Event::Evidence(evidence)).await?;
             }
+        }
+        for place in places.into_iter().filter(|(_, netns)| seen.get(&netns.identity()) == Some(&Seen::Gone)) {
+            let (container, netns) = place.clone();
+            self.coordinator.forget(&container, &netns).await?;
+            self.keeper.tell(Event::Evidence(Evidence::SandboxGone { container, netns })).await?;
+            gone.insert(place);
         }
         Ok(gone)
     }
@@ -161,13 +183,14 @@ impl Settler {
                         // One that still lives is looked at in the rounds, as all are.
                         older.clear();
                     }
-                    places
+                    Some(places)
                 }
-                _ = next_round.tick() => self.keeper.read(|node, _| all_places(node)).await,
+                _ = next_round.tick() => None,
             };
             let settled = match places {
-                Ok(places) => self.settle(places).await,
-                Err(stopped) => Err(stopped),
+                Some(Ok(places)) => self.settle(places).await,
+                Some(Err(stopped)) => Err(stopped),
+                None => self.round().await,
             };
             match settled {
                 Ok(gone) => older.retain(|place| !gone.contains(place)),
@@ -225,19 +248,72 @@ fn attachments(node: &Node, plugin: Plugin) -> Box<dyn Iterator<Item = (&Attachm
     }
 }
 
-fn all_places(node: &Node) -> BTreeSet<Place> {
-    let of = |plugin| attachments(node, plugin).map(|(who, _, netns)| (Arc::clone(&who.container), netns.clone()));
-    of(Plugin::Ipam).chain(of(Plugin::Coordinator)).chain(dying_places(node)).collect()
+/// Sandboxes that hold addresses.
+fn held_places(node: &Node, after: Option<Attachment>) -> Page<Attachment> {
+    page(node.attachments().held(), after, |who, held| (Arc::clone(&who.container), held.netns.clone()))
+}
+
+/// Sandboxes with a plan.
+fn planned_places(node: &Node, after: Option<Arc<str>>) -> Page<Arc<str>> {
+    page(node.attachments().sandboxes(), after, |container, sandbox| (Arc::clone(container), sandbox.netns.clone()))
+}
+
+fn page<K: Clone + Ord, V>(table: &BTreeMap<K, V>, after: Option<K>, place: impl Fn(&K, &V) -> Place) -> Page<K> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let page: Vec<(&K, &V)> = table.range((from, Bound::Unbounded)).take(PAGE).collect();
+    let last = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| (*key).clone());
+    (page.into_iter().map(|(key, value)| place(key, value)).collect(), last)
 }
 
 fn dying_places(node: &Node) -> BTreeSet<Place> {
     node.leases().dying().values().map(|dying| (Arc::clone(&dying.holder.container), dying.netns.clone())).collect()
 }
 
-fn dying(node: &Node) -> BTreeMap<Netns, Vec<IpAddr>> {
-    let mut places: BTreeMap<Netns, Vec<IpAddr>> = BTreeMap::new();
+/// Addresses that are dying, by the identity of their namespace.
+fn dying(node: &Node) -> Dying {
+    let mut places = Dying::new();
     for (address, dying) in node.leases().dying() {
-        places.entry(dying.netns.clone()).or_default().push(*address);
+        places.entry(dying.netns.identity()).or_default().push((*address, dying.netns.clone()));
     }
     places
+}
+
+/// What is known of each namespace, by its identity. Many sandboxes may share one; and only one where an address is
+/// dying is entered.
+fn look(survey: &Survey, places: &BTreeSet<Place>, dying: &Dying) -> BTreeMap<Identity, Seen> {
+    let mut seen = BTreeMap::new();
+    for (_, netns) in places {
+        seen.entry(netns.identity()).or_insert_with(|| match dying.contains_key(&netns.identity()) {
+            true => survey.look(netns),
+            false if survey.is_gone(netns) => Seen::Gone,
+            false => Seen::Unknown,
+        });
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_reach_every_entry_once() {
+        let netns = |inode| Netns { path: String::new(), inode, cookie: 1 };
+        for count in [0, 1, PAGE, PAGE + 1, 3 * PAGE] {
+            let table: BTreeMap<u64, Netns> = (0..count as u64).map(|number| (number, netns(number))).collect();
+            let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let (places, last) = page(&table, after, |_, netns| (Arc::from("c"), netns.clone()));
+                assert!(places.len() <= PAGE);
+                found.extend(places.into_iter().map(|(_, netns)| netns.inode));
+                pages += 1;
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert!(found.iter().copied().eq(0..count as u64), "{count}");
+            assert_eq!(pages, count / PAGE + 1);
+        }
+    }
 }
