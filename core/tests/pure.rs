@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("spiderpool-agent", &["spiderpool-api", "spiderpool-cni", "spiderpool-core", "spiderpool-proto"]),
     // The checker of the lab shares no code with the product.
     ("spiderpool-lab", &[]),
-    ("spiderpool-bench", &["spiderpool-lab"]),
+    ("spiderpool-bench", &["spiderpool-lab", "spiderpool-proto"]),
     ("spiderpool-fuzz", &["spiderpool-cni", "spiderpool-core", "spiderpool-proto"]),
 ];
 

@@ -1,7 +1,6 @@
 //! Both IPAM programs, call by call in turn, so that whatever drifts on the machine hits both.
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use spiderpool_lab::Lab;
 use std::collections::HashSet;
 
@@ -9,6 +8,7 @@ use crate::call::{Call, Ended, at_once};
 use crate::contender::{Contender, Sandbox};
 use crate::figures::Figures;
 use crate::machine::Memory;
+use crate::sustained::{self, Churn, address};
 
 /// Calls after each other.
 pub(crate) const SEQUENTIAL: usize = 50;
@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) add_held: Pair,
     pub(crate) add_at_once: Pair,
     pub(crate) del_at_once: Pair,
+    /// Ours and theirs.
+    pub(crate) churn: [Churn; 2],
     pub(crate) idle: Memory,
     pub(crate) loaded: Memory,
     /// The first thing that went wrong.
@@ -88,11 +90,14 @@ pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
         contest.at_once("DEL", &pods, round, &mut del_at_once)?;
     }
     contest.in_turn("DEL", &one_by_one, &mut del)?;
+    let (churn, complaint) = sustained::run(&contest.contenders, &namespaces)?;
+    contest.complaint = contest.complaint.or(complaint);
     let failed = uncounted.ours.failures() + uncounted.theirs.failures();
     if failed > 0 {
         bail!("{failed} calls failed that only prepare others: {}", contest.complaint.unwrap_or_default());
     }
-    Ok(Outcome { version, add, del, add_held, add_at_once, del_at_once, idle, loaded, complaint: contest.complaint })
+    let complaint = contest.complaint;
+    Ok(Outcome { version, add, del, add_held, add_at_once, del_at_once, churn, idle, loaded, complaint })
 }
 
 impl Contest {
@@ -127,10 +132,8 @@ impl Contest {
 
     /// A call has failed by its status, or if its address was given before.
     fn judge(&mut self, verb: &str, call: &Call, ended: Ended, given: &mut HashSet<String>) -> Ended {
-        let result: Option<Value> = serde_json::from_str(&ended.stdout).ok();
-        let address = result.as_ref().and_then(|result| result["ips"][0]["address"].as_str());
         let served =
-            ended.success && (verb != "ADD" || address.is_some_and(|address| given.insert(address.to_owned())));
+            ended.success && (verb != "ADD" || address(&ended.stdout).is_some_and(|address| given.insert(address)));
         if !served && self.complaint.is_none() {
             self.complaint = Some(format!("{verb} by {} printed: {}", call.program.display(), ended.stdout));
         }

@@ -25,6 +25,13 @@ impl Figures {
         burst.ended.iter().for_each(|ended| self.add(ended));
     }
 
+    /// Counts what others have counted.
+    pub(crate) fn append(&mut self, more: Figures) {
+        self.took.extend(more.took);
+        self.totals.extend(more.totals);
+        self.failures += more.failures;
+    }
+
     /// How many calls.
     pub(crate) fn count(&self) -> usize {
         self.took.len()

@@ -8,8 +8,12 @@ mod call;
 mod contender;
 mod contest;
 mod figures;
+mod fill;
+mod instructions;
 mod machine;
 mod routes;
+mod scale;
+mod sustained;
 mod table;
 
 use std::fs;
@@ -34,14 +38,18 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     println!("Building a node in namespaces, starting its daemon");
     let product = Product::find()?;
-    let lab = Lab::start_with(vec![node()])?;
+    let lab = Lab::start_with(vec![node("bench", 131), node(scale::NODES[0], 132), node(scale::NODES[1], 133)])?;
     let node = lab.nodes().first().context("the lab has no node")?;
     node.daemon().start()?;
     let machine = machine::facts(lab.folder())?;
-    println!("ADD and DEL by spiderpool and by host-local, in turn");
+    println!("ADD and DEL by spiderpool and by host-local, in turn: a minute and a half");
     let contest = contest::run(&lab)?;
-    println!("ADD and DEL by coordinator");
+    println!("ADD and DEL by coordinator: three quarters of a minute");
     let routes = routes::run(&lab)?;
+    println!("Instructions of the IPAM program, by callgrind");
+    let instructions = instructions::ipam(&lab)?;
+    println!("Ten to a million allocations on a node of their own: some minutes");
+    let scale = scale::run(&lab)?;
     let programs = [
         ("spiderpool", product.shims.join("spiderpool")),
         ("coordinator", product.shims.join("coordinator")),
@@ -49,9 +57,10 @@ fn run() -> Result<()> {
     ];
     let sizes =
         programs.into_iter().map(|(name, path)| Ok((name, fs::metadata(path)?.len()))).collect::<Result<_>>()?;
-    let findings = Findings { machine, contest, routes, sizes };
+    let findings = Findings { machine, contest, routes, instructions, scale, sizes };
     print!("{}", findings.render());
-    let complaint = findings.contest.complaint.as_ref().or(findings.routes.complaint.as_ref());
+    let complaint = [&findings.contest.complaint, &findings.routes.complaint, &findings.scale.complaint];
+    let complaint = complaint.into_iter().find_map(Option::as_ref);
     if findings.failures() > 0 || complaint.is_some() {
         bail!("{} calls failed; the first: {}", findings.failures(), complaint.map_or("", String::as_str));
     }
@@ -59,10 +68,10 @@ fn run() -> Result<()> {
 }
 
 /// One node, with addresses enough that no cooldown is in the way.
-fn node() -> NodeSpec {
+fn node(name: &str, host: u8) -> NodeSpec {
     NodeSpec {
-        name: "bench".to_owned(),
-        address: Ipv4Addr::new(10, 6, 212, 131),
+        name: name.to_owned(),
+        address: Ipv4Addr::new(10, 6, 212, host),
         ranges: vec![(Ipv4Addr::new(10, 6, 64, 0), Ipv4Addr::new(10, 6, 127, 255))],
     }
 }

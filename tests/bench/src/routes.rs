@@ -10,9 +10,11 @@ use spiderpool_lab::{Lab, Node, Pod, PodSpec, Program, example};
 use crate::call::Call;
 use crate::contender::Sandbox;
 use crate::figures::Figures;
+use crate::instructions::{Count, counts};
+use crate::sustained::{CALLERS, Churn, pairs};
 
 /// Pods that take turns.
-const PODS: u8 = 10;
+const PODS: usize = 10;
 /// ADDs of each.
 const TURNS: usize = 5;
 /// Turns before the first one that counts.
@@ -24,6 +26,10 @@ const MACVLAN: &str = "/usr/lib/cni/macvlan";
 pub(crate) struct Outcome {
     pub(crate) add: Figures,
     pub(crate) del: Figures,
+    /// As many callers as Pods, each with one of them.
+    pub(crate) churn: Churn,
+    /// Of both verbs.
+    pub(crate) instructions: Vec<Count>,
     /// The first error it printed.
     pub(crate) complaint: Option<String>,
 }
@@ -31,11 +37,11 @@ pub(crate) struct Outcome {
 /// Runs ADD and DEL after each other, on a node whose daemon serves.
 pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
     let node = lab.nodes().first().context("the lab has no node")?;
-    let pods = (0..PODS).map(|number| Wired::build(lab, node, number)).collect::<Result<Vec<_>>>()?;
+    let pods = (0..CALLERS as u8).map(|number| Wired::build(lab, node, number)).collect::<Result<Vec<_>>>()?;
     let mut outcome = Outcome::default();
     for turn in 0..WARM_UP + TURNS {
         for (verb, counted) in [("ADD", true), ("DEL", false)] {
-            for pod in &pods {
+            for pod in &pods[..PODS] {
                 let ended = pod.call(node, verb).run()?;
                 if !ended.success {
                     outcome.complaint.get_or_insert_with(|| format!("{verb} by coordinator printed: {}", ended.stdout));
@@ -46,6 +52,12 @@ pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
             }
         }
     }
+    let calls: Vec<_> = pods.iter().map(|pod| ["ADD", "DEL"].map(|verb| pod.call(node, verb))).collect();
+    let (churn, complaint) = pairs(&calls)?;
+    outcome.complaint = outcome.complaint.or(complaint);
+    outcome.churn = churn;
+    let pod = pods.first().context("no Pod was wired")?;
+    outcome.instructions = counts(lab.folder(), "coordinator", &["ADD", "DEL"], |_, verb| pod.call(node, verb))?;
     Ok(outcome)
 }
 

@@ -5,13 +5,24 @@ use std::time::Duration;
 
 use crate::contest::{Outcome, Pair};
 use crate::figures::Figures;
+use crate::instructions::Count;
 use crate::machine::Memory;
 use crate::routes;
+use crate::scale::{self, Level};
+use crate::sustained::{Churn, SECONDS};
 
 /// The most that a sequential ADD may take, as a part of host-local's median.
 const TARGET_RATIO: f64 = 0.45;
 /// The most that 200 ADDs at once may take.
 const TARGET_TOTAL: Duration = Duration::from_millis(400);
+/// The most that an ADD of the coordinator may take.
+const TARGET_ROUTES: Duration = Duration::from_millis(5);
+/// The most that an ADD may take with many allocations, as a part of what it takes with ten.
+const TARGET_FLAT: f64 = 1.3;
+/// Until a daemon with 10,000 allocations serves.
+const TARGET_START: Duration = Duration::from_secs(1);
+/// Bytes resident with 1,000 allocations.
+const TARGET_MEMORY: u64 = 25 << 20;
 /// Bytes that a shim may have.
 const TARGET_SHIM: u64 = 2_500_000;
 
@@ -21,6 +32,8 @@ pub(crate) struct Findings {
     pub(crate) machine: String,
     pub(crate) contest: Outcome,
     pub(crate) routes: routes::Outcome,
+    pub(crate) instructions: Vec<Count>,
+    pub(crate) scale: scale::Outcome,
     /// Names of the programs with their sizes in bytes; the daemon is the last.
     pub(crate) sizes: Vec<(&'static str, u64)>,
 }
@@ -31,47 +44,83 @@ impl Findings {
         let Outcome { version, add, del, add_at_once, del_at_once, .. } = &self.contest;
         let pairs =
             [version, add, del, add_at_once, del_at_once].map(|pair| pair.ours.failures() + pair.theirs.failures());
-        pairs.iter().sum::<usize>() + self.routes.add.failures() + self.routes.del.failures()
+        let levels = self.scale.levels.iter().filter_map(|level| level.calls.as_ref());
+        pairs.iter().sum::<usize>()
+            + self.contest.churn.iter().chain([&self.routes.churn]).map(Churn::failures).sum::<usize>()
+            + levels.map(|calls| calls.few.failures() + calls.many.failures()).sum::<usize>()
+            + self.routes.add.failures()
+            + self.routes.del.failures()
     }
 
     /// The table, with what it was taken on above and what it means below.
     pub(crate) fn render(&self) -> String {
-        let Outcome { version, add, del, add_held, add_at_once, del_at_once, idle, loaded, .. } = &self.contest;
-        let rounds = crate::contest::ROUNDS;
         let mut text = format!("\n{}\n\n", self.machine);
-        text += &format!("{:33}{:^25}  {:^25}  {:>6}\n", "", "ours", "host-local", "ratio");
+        self.calls(&mut text);
+        scaled(&mut text, &self.scale);
+        self.programs(&mut text);
         text += &format!(
+            "\nA call is timed from spawn to exit, input and output included; the two programs take turns.\n\
+             \"At once\" are {} rounds; total is the median round, from the first spawn to the last exit.\n\
+             Ours answers when its record is durable (fdatasync); host-local writes files and does not sync them.\n\
+             The coordinator has no peer: its ratio is to host-local's call of the same verb.\n\
+             With allocations: {} ADDs in turn by two daemons, one of which has ten; the ratio is to that one. They were\n\
+             made by 32 callers at a time, those above 1,000 by 512 ({:.0} a second); start is from a SIGKILL until it serves.\n",
+            crate::contest::ROUNDS,
+            scale::CALLS,
+            self.scale.rate
+        );
+        text
+    }
+
+    fn calls(&self, text: &mut String) {
+        let Outcome { version, add, del, add_held, add_at_once, del_at_once, churn: [ours, theirs], .. } =
+            &self.contest;
+        let coordinator = &self.routes;
+        *text += &format!("{:33}{:^25}  {:^25}  {:>6}\n", "", "ours", "host-local", "ratio");
+        *text += &format!(
             "{:27}{:>6}{:>8}{:>8}{:>9}  {:>8}{:>8}{:>9}  {:>6}{:>8}  {}\n",
             "milliseconds", "calls", "p50", "p99", "total", "p50", "p99", "total", "of p50", "failed", "target"
         );
         let ratio = ratio(&add.ours, &add.theirs);
         let total = add_at_once.ours.total();
-        row(&mut text, "process alone (VERSION)", version, "");
-        row(&mut text, "ADD, one after another", add, &target("ratio", TARGET_RATIO, ratio <= TARGET_RATIO));
-        row(&mut text, "  the same with 250 held", add_held, "");
-        row(&mut text, "DEL, one after another", del, "");
+        row(text, "process alone (VERSION)", version, "");
+        row(text, "ADD, one after another", add, &target("ratio", TARGET_RATIO, ratio <= TARGET_RATIO));
+        row(text, "  the same with 250 held", add_held, "");
+        row(text, "DEL, one after another", del, "");
         let at_once = target("total", format!("{} ms", TARGET_TOTAL.as_millis()), total <= TARGET_TOTAL);
-        row(&mut text, "ADD, 200 at once", add_at_once, &at_once);
-        row(&mut text, "DEL, 200 at once", del_at_once, "");
-        alone(&mut text, "coordinator ADD", &self.routes.add, &add.theirs);
-        alone(&mut text, "coordinator DEL", &self.routes.del, &del.theirs);
-        text += &format!("\n{:27}{:>14}{:>14}\n", "daemon's memory, MB", "VmRSS", "VmHWM");
-        memory(&mut text, "idle", *idle);
-        memory(&mut text, "with 250 allocations", *loaded);
-        text += &format!("\n{:27}{:>14}\n", "programs, MB", "size");
+        row(text, "ADD, 200 at once", add_at_once, &at_once);
+        row(text, "DEL, 200 at once", del_at_once, "");
+        sustained(text, "ADD, 32 callers for 30 s", &ours.add, Some(&theirs.add), &theirs.add);
+        sustained(text, "DEL, 32 callers for 30 s", &ours.del, Some(&theirs.del), &theirs.del);
+        let p50 = coordinator.add.p50();
+        let quick = target("p50", format!("{} ms", TARGET_ROUTES.as_millis()), p50 <= TARGET_ROUTES);
+        alone(text, "coordinator ADD", &coordinator.add, &add.theirs, &quick);
+        alone(text, "coordinator DEL", &coordinator.del, &del.theirs, "");
+        sustained(text, "coordinator ADD, 32, 30 s", &coordinator.churn.add, None, &theirs.add);
+        sustained(text, "coordinator DEL, 32, 30 s", &coordinator.churn.del, None, &theirs.del);
+        *text += &format!(
+            "calls a second by 32 callers: {:.0} by ours, {:.0} by host-local, {:.0} by coordinator\n",
+            ours.rate(),
+            theirs.rate(),
+            coordinator.churn.rate()
+        );
+    }
+
+    fn programs(&self, text: &mut String) {
+        *text += &format!("\n{:27}{:>14}{:>14}\n", "daemon's memory, MB", "VmRSS", "VmHWM");
+        memory(text, "idle", self.contest.idle);
+        memory(text, "with 250 allocations", self.contest.loaded);
+        *text += &format!("\n{:27}{:>14}{:>14}\n", "instructions of a call", "least", "most");
+        for Count { name, least, most } in self.instructions.iter().chain(&self.routes.instructions) {
+            *text += &format!("{name:27}{least:>14}{most:>14}\n");
+        }
+        *text += &format!("\n{:27}{:>14}\n", "programs, MB", "size");
         for (name, bytes) in &self.sizes {
             let shim = *name != "spiderpool-agent";
             let met = if shim { target("size", "2.50 MB", *bytes <= TARGET_SHIM) } else { String::new() };
-            text += format!("{name:27}{:>14.2}{:19}{met}", megabytes(*bytes), "").trim_end();
+            *text += format!("{name:27}{:>14.2}{:19}{met}", megabytes(*bytes), "").trim_end();
             text.push('\n');
         }
-        text += &format!(
-            "\nA call is timed from spawn to exit, input and output included; the two programs take turns.\n\
-             \"At once\" are {rounds} rounds; total is the median round, from the first spawn to the last exit.\n\
-             Ours answers when its record is durable (fdatasync); host-local writes files and does not sync them.\n\
-             The coordinator has no peer: its ratio is to host-local's call of the same verb.\n"
-        );
-        text
     }
 }
 
@@ -89,9 +138,56 @@ fn row(text: &mut String, name: &str, pair: &Pair, target: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-fn alone(text: &mut String, name: &str, ours: &Figures, theirs: &Figures) {
+fn alone(text: &mut String, name: &str, ours: &Figures, theirs: &Figures, target: &str) {
     let (ratio, failed) = (ratio(ours, theirs), ours.failures());
-    let _ = writeln!(text, "{name:27}{:>6}{}  {:25}  {ratio:>6.2}{failed:>8}", ours.count(), figures(ours), "");
+    let line = format!("{name:27}{:>6}{}  {:25}  {ratio:>6.2}{failed:>8}  {target}", ours.count(), figures(ours), "");
+    let _ = writeln!(text, "{}", line.trim_end());
+}
+
+/// Calls by many for a time, which is their total.
+fn sustained(text: &mut String, name: &str, ours: &Figures, theirs: Option<&Figures>, beside: &Figures) {
+    let total = (SECONDS * 1_000) as f64;
+    let side = |figures: &Figures| {
+        let [p50, p99] = [figures.p50(), figures.p99()].map(milliseconds);
+        format!("{p50:>8.2}{p99:>8.2}{total:>9.1}")
+    };
+    let failed = ours.failures() + theirs.map_or(0, Figures::failures);
+    let (peer, ratio) = (theirs.map(side).unwrap_or_default(), ratio(ours, beside));
+    let _ = writeln!(text, "{name:27}{:>6}{}  {peer:25}  {ratio:>6.2}{failed:>8}", ours.count(), side(ours));
+}
+
+/// A line for each number of allocations.
+fn scaled(text: &mut String, scale: &scale::Outcome) {
+    *text += &format!(
+        "\n{:>14}{:>10}{:>10}{:>8}{:>12}{:>12}{:>14}\n",
+        "allocations", "ADD p50", "of ten", "ratio", "start, ms", "VmRSS, MB", "after start"
+    );
+    for Level { allocations, memory, calls } in &scale.levels {
+        let resident = megabytes(memory.resident);
+        let mut line = match calls {
+            None => format!("{allocations:>14}{:40}{resident:>12.1}", ""),
+            Some(calls) => {
+                let [of_ten, p50, start] = [calls.few.p50(), calls.many.p50(), calls.start].map(milliseconds);
+                let (ratio, after) = (ratio(&calls.many, &calls.few), megabytes(calls.memory.resident));
+                format!(
+                    "{allocations:>14}{p50:>10.2}{of_ten:>10.2}{ratio:>8.2}{start:>12.1}{resident:>12.1}{after:>14.1}"
+                )
+            }
+        };
+        let mut aims = Vec::new();
+        if *allocations == 1_000 {
+            aims.push(target("VmRSS", "25 MiB", memory.resident <= TARGET_MEMORY));
+        }
+        if let Some(calls) = calls {
+            let flat = ratio(&calls.many, &calls.few);
+            aims.push(target("ratio", TARGET_FLAT, flat <= TARGET_FLAT));
+            if *allocations == 10_000 {
+                aims.push(target("start", "1000 ms", calls.start <= TARGET_START));
+            }
+        }
+        line = format!("{line:80}  {}", aims.join(", "));
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
 }
 
 fn memory(text: &mut String, name: &str, memory: Memory) {

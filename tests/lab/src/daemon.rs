@@ -74,7 +74,7 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_with(&self, arguments: &[&str]) -> Result<()> {
-        self.start_under(&[], arguments)
+        self.begin(&[], arguments, PATIENCE)
     }
 
     /// As [`Daemon::start_with`], by a program that becomes the daemon: `env NAME=VALUE`, say.
@@ -82,6 +82,18 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_under(&self, wrapper: &[&str], arguments: &[&str]) -> Result<()> {
+        self.begin(wrapper, arguments, PATIENCE)
+    }
+
+    /// As [`Daemon::start`], with another time to serve within.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_within(&self, patience: Duration) -> Result<()> {
+        self.begin(&[], &[], patience)
+    }
+
+    fn begin(&self, wrapper: &[&str], arguments: &[&str], patience: Duration) -> Result<()> {
         let product = Product::find()?;
         self.install(&product)?;
         let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +102,7 @@ impl Daemon {
         }
         let mut child = self.namespace.spawn(self.command(&product, wrapper, arguments)?)?;
         let what = format!("the daemon of {} to listen on {}", self.node, self.places.socket.display());
-        let ready = wait_for(&what, PATIENCE, || {
+        let ready = wait_for(&what, patience, || {
             if let Some(status) = child.try_wait()? {
                 bail!("the daemon of {} ended ({status})", self.node);
             }
