@@ -32,17 +32,17 @@ fn more_than_a_megabyte_is_refused() -> Result<()> {
     coordinator.call("ADD", padded(MEGABYTE - 500))?.error(7, &["prevResult is missing"])?;
     for program in [shim(&rig, "c", &sandbox), coordinator] {
         program.call("ADD", padded(MEGABYTE))?.error(6, &["larger than 1048576 bytes"])?;
-        program.call("DEL", padded(64 * MEGABYTE))?.error(6, &["larger than 1048576 bytes"])?;
+        program.call("DEL", padded(8 * MEGABYTE))?.error(6, &["larger than 1048576 bytes"])?;
     }
     let mut message = request("c", &sandbox)?;
-    text(&mut message, 8, " ".repeat(64 * MEGABYTE));
+    text(&mut message, 8, " ".repeat(8 * MEGABYTE));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let socket = rig.node().daemon().socket().to_owned();
     let refused = runtime.block_on(async { Connection::open(&socket).await?.cni("Add", &message).await });
     ensure!(refused.is_err(), "{refused:?}");
     shim(&rig, "c", &sandbox).call("ADD", config())?.result()?;
     let after = rig.memory()?;
-    ensure!(after < before + (32 << 10), "{before} KiB, then {after} KiB");
+    ensure!(after < before + (16 << 10), "{before} KiB, then {after} KiB");
     Ok(())
 }
 
