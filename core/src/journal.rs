@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use crate::address::AddressSet;
 use crate::message::{GrantId, JournalId, SessionId};
-use crate::node::attachment::{Attachment, Held, Netns, Plugin, Sandbox};
+use crate::node::attachment::{Attachment, Held, Netns, Plugin, Sandbox, Stranger};
 use crate::node::history::Fact;
-use crate::plan::Mac;
 use crate::world::PoolName;
 
 /// Version of the rows' meaning; a journal with another one is not opened.
@@ -102,12 +101,10 @@ pub enum Released {
     },
     /// A probe saw a stranger use it.
     Quarantined {
-        /// The stranger's Ethernet address.
-        by: Mac,
-        /// When it was probed last, in nanoseconds of the boot clock.
+        /// Who was seen.
+        stranger: Stranger,
+        /// When an ADD had it probed last, in nanoseconds of the boot clock.
         probed: u64,
-        /// Wall-clock time of that in seconds since 1970, for people.
-        since: u64,
     },
 }
 

@@ -25,7 +25,7 @@ pub mod lease;
 pub mod recover;
 mod wait;
 
-use attachment::{Allocation, Attachment, Attachments, Plugin, Sandbox, WORD_KEPT};
+use attachment::{Allocation, Attachment, Attachments, Held, Plugin, Sandbox, Stranger, WORD_KEPT};
 use event::{Add, Effects, Errand, Event, Evidence, Now, Plumb, Probed, Refused, Reply, Ticket, Verdict};
 use history::{Fact, FactKind, History};
 use lease::{Dying, Leases, Quarantined};
@@ -154,17 +154,22 @@ impl Node {
 
     /// The record is answered, or taken back: whoever uses one of its addresses keeps that from being given out again.
     fn probed(&mut self, now: Now, probed: Probed, out: &mut Effects) {
-        let Probed { ticket, who, started, verdict } = probed;
-        let reply = match self.attachments.held().get(&who) {
-            Some(held) if held.started == started => {
-                if let Verdict::Unfit(taken) = verdict {
-                    self.release(now, &who, &taken, out);
-                }
-                Reply::Done
-            }
-            _ => Reply::Refused(Refused::Overtaken),
+        let Probed { ticket, who, started, addresses, verdict } = probed;
+        let given = |held: &&Held| held.allocations.iter().map(|held| held.address).eq(addresses);
+        let Some(held) = self.attachments.held().get(&who).filter(|held| held.started == started).filter(given) else {
+            out.replies.push((ticket, Reply::Refused(Refused::Overtaken)));
+            return;
         };
-        out.replies.push((ticket, reply));
+        match verdict {
+            Verdict::Unfit(taken) => self.release(now, &who, &taken, out),
+            Verdict::Fit if held.allocations.iter().any(|held| held.stranger.is_some()) => {
+                let mut cleared = held.clone();
+                cleared.allocations.iter_mut().for_each(|held| held.stranger = None);
+                self.attachments.hold(who, cleared, &mut out.batch);
+            }
+            Verdict::Fit => {}
+        }
+        out.replies.push((ticket, Reply::Done));
     }
 
     /// Takes all addresses of an attachment back; they are dying until the kernel shows them gone, or in quarantine if
@@ -172,13 +177,14 @@ impl Node {
     fn release(&mut self, now: Now, who: &Attachment, taken: &BTreeMap<IpAddr, Mac>, out: &mut Effects) {
         let Some(held) = self.attachments.let_go(who, &mut out.batch) else { return };
         for allocation in &held.allocations {
-            if let Some(by) = taken.get(&allocation.address) {
-                let (pool, probed, since) = (allocation.pool.clone(), now.boot, now.wall);
-                let quarantined = Quarantined { pool, by: *by, probed, since };
+            let seen = taken.get(&allocation.address).map(|mac| Stranger { mac: *mac, seen: now.wall });
+            if let Some(stranger) = seen.or(allocation.stranger) {
+                let quarantined = Quarantined { pool: allocation.pool.clone(), stranger, probed: now.boot };
                 let mut messages = Vec::new();
                 self.leases.quarantine(allocation.address, quarantined, &mut out.batch, &mut messages);
                 self.send(messages, out);
-                self.tell(now, FactKind::Taken(*by), allocation, who, &held.pod, out);
+                let kind = seen.map_or(FactKind::Released, |stranger| FactKind::Taken(stranger.mac));
+                self.tell(now, kind, allocation, who, &held.pod, out);
                 continue;
             }
             let dying = Dying { pool: allocation.pool.clone(), holder: who.clone(), netns: held.netns.clone() };

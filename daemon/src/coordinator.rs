@@ -330,7 +330,8 @@ impl Coordinator {
         for failure in &outcome.failures {
             warn!(%container, %failure, "Something planned for a sandbox could not be taken back");
         }
-        let stays = outcome.failures.iter().filter(|failure| failure.change.side() == Side::Host);
+        let stays = |change: &Change| matches!(change, Change::Remove { object, .. } if object.side() == Side::Host);
+        let stays = outcome.failures.iter().filter(|failure| stays(&failure.change));
         let stays: Vec<String> = stays.map(ToString::to_string).collect();
         if !stays.is_empty() {
             return Err(CniError::new(Code::Io, format!("the kernel refused: {}", stays.join("; "))).into());

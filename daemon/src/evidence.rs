@@ -42,7 +42,7 @@ pub(crate) enum Survey {
 impl Survey {
     /// Looks around where the kernel cannot simply be asked.
     pub(crate) fn take(proc: &Path) -> Survey {
-        if namespace::can_find() { Survey::Exact } else { Survey::Around(Around::take(proc)) }
+        if namespace::can_find() { Survey::Exact } else { Survey::Around(Around::of(proc)) }
     }
 
     /// What is known of a namespace.

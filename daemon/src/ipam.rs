@@ -65,7 +65,7 @@ impl Ipam {
                 Outcome::Fit => return Ok(result(&allocations).render(call.config.cni_version)),
                 Outcome::Taken(more) => strangers.add(more),
             }
-            if clock::boot() >= until {
+            if clock::boot() >= until || strangers.are_many() {
                 return Err(strangers.error().into());
             }
         }

@@ -195,7 +195,7 @@ impl CallMetrics {
             ("counts", "All", &metrics.done),
             ("failure_counts", "Failed", &metrics.failed),
             ("err_no_available_pool_counts", "No pool fits:", &metrics.no_pool),
-            ("err_ip_used_out_counts", "No free address:", &metrics.used_out),
+            ("err_ip_used_out_counts", "Not now (code 11), most often for want of a free address:", &metrics.used_out),
             ("err_internal_counts", "Failed in the daemon or the kernel:", &metrics.internal),
         ];
         for (suffix, help, counter) in counters {

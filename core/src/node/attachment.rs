@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::journal::{Batch, Key, Record};
-use crate::plan::Plan;
+use crate::plan::{Mac, Plan};
 use crate::select::{Candidate, Terms};
 use crate::world::{PodId, PoolName};
 
@@ -72,12 +72,24 @@ pub struct Allocation {
     pub pool: PoolName,
     /// Prefix, gateway and routes as they were answered.
     pub terms: Terms,
+    /// It was in quarantine, and no probe has shown yet that it is free: not answered, and back there when let go.
+    pub stranger: Option<Stranger>,
+}
+
+/// Somebody who was seen to use an address that is none of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stranger {
+    /// The Ethernet address.
+    pub mac: Mac,
+    /// Wall-clock time in seconds since 1970, for people.
+    pub seen: u64,
 }
 
 impl Allocation {
     /// An address of a candidate.
     pub(super) fn of(candidate: &Candidate, address: IpAddr) -> Allocation {
-        Allocation { address, pool: candidate.pool.clone(), terms: candidate.terms.clone() }
+        let (pool, terms) = (candidate.pool.clone(), candidate.terms.clone());
+        Allocation { address, pool, terms, stranger: None }
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Probed {
     pub who: Attachment,
     /// When its program started, in nanoseconds of the boot clock.
     pub started: u64,
+    /// What it was given, in the order of the reply.
+    pub addresses: Vec<IpAddr>,
     /// What came of it.
     pub verdict: Verdict,
 }
@@ -119,7 +121,7 @@ pub struct Probed {
 /// Whether probed addresses can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They can.
+    /// They can: nobody else was heard, or none of them was in quarantine and nothing could be heard.
     Fit,
     /// They cannot: these are used by strangers, who have these Ethernet addresses. None: for another reason.
     Unfit(BTreeMap<IpAddr, Mac>),

@@ -195,9 +195,9 @@ impl Leases {
                 self.next_order = self.next_order.max(order.saturating_add(1));
                 self.resting.insert(address, Resting { pool, order, until });
             }
-            Released::Quarantined { by, probed, since } => {
+            Released::Quarantined { stranger, probed } => {
                 lease.quarantined += 1;
-                self.quarantined.insert(address, Quarantined { pool, by, probed, since });
+                self.quarantined.insert(address, Quarantined { pool, stranger, probed });
             }
         }
         true

@@ -206,7 +206,8 @@ impl Node {
         for candidate in want.candidates.iter().filter(|_| waiting.add.probes) {
             let before = waiting.add.started;
             if let Some(address) = self.leases.probed_before(&candidate.pool, &candidate.allowed, before) {
-                return Pick::Found(Allocation::of(candidate, address));
+                let stranger = self.leases.quarantine_of(address).map(|known| known.stranger);
+                return Pick::Found(Allocation { stranger, ..Allocation::of(candidate, address) });
             }
         }
         let dying = |pool, allowed| self.leases.comes_back(pool, allowed);

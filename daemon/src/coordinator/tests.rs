@@ -364,3 +364,37 @@ fn give_up_network_administration() {
     let set = unsafe { nix::libc::syscall(nix::libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
     assert_eq!((got, set), (0, 0));
 }
+
+/// Rule: DEL always ends. The Pod's way to the node is gone: what the other interface would want of it hinders nobody.
+#[test]
+fn del_of_one_of_two_interfaces_needs_no_way_to_the_pod() {
+    let lab = Lab::new();
+    let (node, pod) = (&lab.node, &lab.pod);
+    for line in [
+        format!(
+            "-n {node} link add link ens192 name net2 netns {pod} address 2a:1e:a1:db:2a:9b type macvlan mode bridge"
+        ),
+        format!("-n {pod} link set net2 up"),
+        format!("-n {pod} address add 10.6.212.146/16 dev net2"),
+    ] {
+        ip(&line.split(' ').collect::<Vec<_>>());
+    }
+    let second = |verb| {
+        let result = json!({
+            "cniVersion": "1.0.0",
+            "interfaces": [{"name": "net2", "mac": "2a:1e:a1:db:2a:9b", "sandbox": path(pod).display().to_string()}],
+            "ips": [{"address": "10.6.212.146/16", "gateway": "10.6.0.1", "interface": 0}],
+        });
+        let mut call = call(verb, &lab, json!({ "prevResult": result }));
+        call.who.interface = "net2".into();
+        call
+    };
+    on_node(&lab, async |daemon| {
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        daemon.coordinator.add(&second(Verb::Add)).await.unwrap();
+        ip(&["-n", node, "link", "delete", "cali1"]);
+        daemon.coordinator.del(&second(Verb::Del)).await.unwrap();
+        daemon.coordinator.del(&call(Verb::Del, &lab, json!({}))).await.unwrap();
+        assert_eq!(daemon.plans().await, 0);
+    });
+}

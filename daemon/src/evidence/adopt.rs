@@ -20,7 +20,7 @@ use spiderpool_core::select::Terms;
 use spiderpool_core::world::{PodId, Route};
 use tracing::{info, warn};
 
-use super::around::Around;
+use super::around::Holders;
 use crate::keeper::{Keeper, Stopped};
 use crate::net::namespace;
 
@@ -79,7 +79,10 @@ impl Search {
 
     /// Everything that is there.
     fn look(&self) -> Result<Found, String> {
-        let mut places = Around::take(&self.proc).into_places();
+        let mut places = Vec::new();
+        for (inode, paths) in Holders::take(&self.proc).into_paths() {
+            places.extend(leading_to(inode, paths)?);
+        }
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
             places.extend(files(folder)?);
         }
@@ -110,6 +113,19 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
         Err(error) => Err(failed(error)),
         Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
     }
+}
+
+/// The first of these paths that still leads to the namespace of this inode, if any.
+fn leading_to(inode: u64, paths: impl IntoIterator<Item = PathBuf>) -> Result<Option<PathBuf>, String> {
+    let mut failed = None;
+    for path in paths {
+        match settle(&path) {
+            Ok(Some(netns)) if netns.inode == inode => return Ok(Some(path)),
+            Ok(_) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(None), Err)
 }
 
 /// The namespace at a path. None: there is none there, or it is the node's own.
@@ -174,7 +190,7 @@ fn allocations(result: &CniResult) -> Vec<Allocation> {
             default_route: !defaults.is_empty(),
             routes: routes.collect(),
         };
-        Allocation { address: ip.address.addr(), pool: "".into(), terms }
+        Allocation { address: ip.address.addr(), pool: "".into(), terms, stranger: None }
     };
     result.ips.iter().map(allocation).collect()
 }

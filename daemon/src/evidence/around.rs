@@ -1,9 +1,11 @@
 //! Evidence on kernels that cannot be asked for a namespace by its identity: who holds one is looked for.
 //!
-//! Looked at are the threads of every process, since each may be in a namespace of its own and outlive the first one, and
-//! the mounts that each mount namespace has. Twice, since a holder may hand over to one that was passed already. What
-//! was found and is no longer there when it is looked at closely proves nothing.
+//! Looked at are the threads of every process, since each may be in a namespace of its own and outlive the first one, the
+//! mounts that each mount namespace has, and open files. Twice, since a holder may hand over to one that was passed
+//! already. What was found and is no longer there when it is looked at closely proves nothing. A namespace that only a
+//! socket keeps is not found.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -19,22 +21,73 @@ use crate::net::namespace;
 /// Said once: it does not change while the daemon runs.
 static UNREAD: Once = Once::new();
 
+/// Paths remembered of a namespace: one that still leads there is enough, and a node's own has thousands.
+const PATHS: usize = 8;
+
+/// A look around, made when it is needed first: a namespace that is where it was recorded needs none.
+pub(crate) struct Around {
+    proc: PathBuf,
+    holders: OnceCell<Holders>,
+}
+
 /// Paths to the namespaces that something holds, by inode.
 #[derive(Default)]
-pub(crate) struct Around {
+pub(super) struct Holders {
     held: HashMap<u64, HashSet<PathBuf>>,
     /// Something that could not be read: what was not found may still be there.
     unread: Option<String>,
 }
 
+/// Where a namespace is.
+enum Place {
+    /// This path leads there.
+    At(PathBuf),
+    /// Nothing holds it any more.
+    Nowhere,
+    /// Not all could be seen.
+    Unclear,
+}
+
 impl Around {
-    /// Looks at every process, and at every mount that one of them sees.
-    pub(super) fn take(proc: &Path) -> Around {
-        let mut around = Around::default();
-        for _ in 0..2 {
-            around.pass(proc);
+    /// Whoever holds a namespace, as a process file system shows it.
+    pub(super) fn of(proc: &Path) -> Around {
+        Around { proc: proc.to_owned(), holders: OnceCell::new() }
+    }
+
+    /// What is known of a namespace.
+    pub(super) fn look(&self, netns: &Netns) -> Seen {
+        match self.find(netns) {
+            Place::At(path) => namespace::addresses(&path).map_or(Seen::Unknown, Seen::Alive),
+            Place::Nowhere => Seen::Gone,
+            Place::Unclear => Seen::Unknown,
         }
-        if let Some(unread) = &around.unread {
+    }
+
+    /// Whether nothing holds a namespace any more.
+    pub(super) fn is_gone(&self, netns: &Netns) -> bool {
+        matches!(self.find(netns), Place::Nowhere)
+    }
+
+    fn find(&self, netns: &Netns) -> Place {
+        let recorded = Path::new(&netns.path);
+        match namespace::identify(recorded) {
+            Ok(found) if found.is_same(netns) => return Place::At(recorded.to_owned()),
+            // Its number is used again: the kernel has ended it.
+            Ok(found) if found.inode == netns.inode => return Place::Nowhere,
+            _ => {}
+        }
+        self.holders.get_or_init(|| Holders::take(&self.proc)).find(netns)
+    }
+}
+
+impl Holders {
+    /// Looks at every process, and at every mount that one of them sees.
+    pub(super) fn take(proc: &Path) -> Holders {
+        let mut holders = Holders::default();
+        for _ in 0..2 {
+            holders.pass(proc);
+        }
+        if let Some(unread) = &holders.unread {
             UNREAD.call_once(|| {
                 warn!(
                     unread,
@@ -42,12 +95,25 @@ impl Around {
                 );
             });
         }
-        around
+        holders
     }
 
-    /// A path to each namespace found.
-    pub(super) fn into_places(self) -> Vec<PathBuf> {
-        self.held.into_values().flatten().collect()
+    /// The namespaces found: each one's inode, and paths that led there.
+    pub(super) fn into_paths(self) -> impl Iterator<Item = (u64, HashSet<PathBuf>)> {
+        self.held.into_iter()
+    }
+
+    fn find(&self, netns: &Netns) -> Place {
+        let mut unclear = self.unread.is_some();
+        for path in self.held.get(&netns.inode).into_iter().flatten() {
+            match namespace::identify(path) {
+                Ok(found) if found.is_same(netns) => return Place::At(path.to_owned()),
+                Ok(found) if found.inode == netns.inode => return Place::Nowhere,
+                // Who was seen with it is somewhere else by now, or gone; another one may have it.
+                _ => unclear = true,
+            }
+        }
+        if unclear { Place::Unclear } else { Place::Nowhere }
     }
 
     fn pass(&mut self, proc: &Path) {
@@ -65,10 +131,15 @@ impl Around {
                     mount_namespaces.insert(name);
                 }
             }
+            for file in self.numbered(&process.join("fd")) {
+                if let Some(name) = self.link(&file) {
+                    self.note(&name, file);
+                }
+            }
         }
     }
 
-    /// What a folder of processes or threads has. One that is gone has none.
+    /// What a folder of processes, threads or open files has. One that is gone has none.
     fn numbered(&mut self, folder: &Path) -> Vec<PathBuf> {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>(),
@@ -81,7 +152,7 @@ impl Around {
         self.read(folder, entries).unwrap_or_default().into_iter().filter(is_number).collect()
     }
 
-    /// Where a link of a thread leads. None: the thread is gone, or a zombie, which holds no namespace.
+    /// Where a link leads. None: whose it was is gone, or a zombie, which holds no namespace.
     fn link(&mut self, link: &Path) -> Option<PathBuf> {
         self.read(link, fs::read_link(link))
     }
@@ -102,61 +173,31 @@ impl Around {
 
     /// What was read; what is gone meanwhile holds nothing, what cannot be read may hold anything.
     fn read<T>(&mut self, path: &Path, read: io::Result<T>) -> Option<T> {
-        let gone = |error: &io::Error| {
-            error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
-        };
-        match read {
+        use nix::libc::{EACCES, EINVAL, ESRCH};
+        let error = match read {
             Ok(read) => return Some(read),
-            Err(error) if gone(&error) => {}
-            Err(error) => drop(self.unread.get_or_insert_with(|| format!("{}: {error}", path.display()))),
+            Err(error) => error,
+        };
+        let gone = match error.raw_os_error() {
+            // The mounts of a thread that has ended.
+            Some(EINVAL | ESRCH) => true,
+            // Also said of one that ended between opening and reading.
+            Some(EACCES) => fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound),
+            _ => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !gone {
+            self.unread.get_or_insert_with(|| format!("{}: {error}", path.display()));
         }
         None
     }
 
     fn note(&mut self, name: &Path, path: PathBuf) {
         let name = name.to_str().and_then(|name| name.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
-        if let Some(inode) = name {
-            self.held.entry(inode).or_default().insert(path);
+        let Some(paths) = name.map(|inode| self.held.entry(inode).or_default()) else { return };
+        if paths.len() < PATHS {
+            paths.insert(path);
         }
     }
-
-    /// What is known of a namespace.
-    pub(super) fn look(&self, netns: &Netns) -> Seen {
-        match self.find(netns) {
-            Place::At(path) => namespace::addresses(&path).map_or(Seen::Unknown, Seen::Alive),
-            Place::Nowhere => Seen::Gone,
-            Place::Unclear => Seen::Unknown,
-        }
-    }
-
-    /// Whether nothing holds a namespace any more.
-    pub(super) fn is_gone(&self, netns: &Netns) -> bool {
-        matches!(self.find(netns), Place::Nowhere)
-    }
-
-    fn find(&self, netns: &Netns) -> Place {
-        let recorded = Path::new(&netns.path);
-        let others = self.held.get(&netns.inode).into_iter().flatten();
-        let mut unclear = self.unread.is_some();
-        for path in others.map(PathBuf::as_path).chain([recorded]) {
-            match namespace::identify(path) {
-                Ok(found) if found.is_same(netns) => return Place::At(path.to_owned()),
-                // Its number is used again: the kernel has ended it.
-                Ok(found) if found.inode == netns.inode => return Place::Nowhere,
-                // Who was seen with it is somewhere else by now, or gone; another one may have it.
-                _ => unclear |= path != recorded,
-            }
-        }
-        if unclear { Place::Unclear } else { Place::Nowhere }
-    }
-}
-
-/// Where a namespace is.
-enum Place {
-    At(PathBuf),
-    Nowhere,
-    /// Something could not be seen.
-    Unclear,
 }
 
 #[cfg(test)]
@@ -198,7 +239,7 @@ mod tests {
             // It sees other mounts.
             (80, 80, 5, 101, &mounted(14)),
         ]);
-        let around = Around::take(proc.path());
+        let around = Around::of(proc.path());
         assert_eq!(around.look(&netns(11)), Seen::Gone);
         for held in [5, 12, 13, 14] {
             assert_eq!(around.look(&netns(held)), Seen::Unknown, "{held} is held by something that cannot be entered");
@@ -206,7 +247,7 @@ mod tests {
         let unreadable = proc.path().join("80/task/80/mountinfo");
         fs::remove_file(&unreadable).unwrap();
         fs::create_dir(unreadable).unwrap();
-        assert_eq!(Around::take(proc.path()).look(&netns(11)), Seen::Unknown, "something was not seen");
+        assert_eq!(Around::of(proc.path()).look(&netns(11)), Seen::Unknown, "something was not seen");
     }
 
     /// Rule: Live means held. A group whose first thread has ended, as a zombie, lives on in the others.
@@ -214,7 +255,7 @@ mod tests {
     fn a_thread_may_outlive_the_first_one() {
         let proc = proc(&[(1, 1, 5, 100, ""), (77, 78, 12, 100, "")]);
         fs::create_dir_all(proc.path().join("77/task/77")).unwrap();
-        assert_eq!(Around::take(proc.path()).look(&netns(12)), Seen::Unknown);
+        assert_eq!(Around::of(proc.path()).look(&netns(12)), Seen::Unknown);
     }
 
     /// Rule: Live means held. A thread that ended before its mounts were read leaves them to the next.
@@ -222,7 +263,16 @@ mod tests {
     fn mounts_are_read_from_a_thread_that_lives() {
         let proc = proc(&[(1, 1, 5, 100, ""), (77, 77, 5, 101, ""), (78, 78, 5, 101, &mounted(14))]);
         fs::remove_file(proc.path().join("77/task/77/mountinfo")).unwrap();
-        assert_eq!(Around::take(proc.path()).look(&netns(14)), Seen::Unknown);
+        assert_eq!(Around::of(proc.path()).look(&netns(14)), Seen::Unknown);
+    }
+
+    /// Rule: Live means held. Nobody is in it, but somebody keeps it open.
+    #[test]
+    fn an_open_file_holds_a_namespace() {
+        let proc = proc(&[(1, 1, 5, 100, "")]);
+        fs::create_dir_all(proc.path().join("1/fd")).unwrap();
+        symlink("net:[12]", proc.path().join("1/fd/3")).unwrap();
+        assert_eq!(Around::of(proc.path()).look(&netns(12)), Seen::Unknown);
     }
 
     #[test]
@@ -230,7 +280,7 @@ mod tests {
         let proc = proc(&[(1, 1, 5, 100, "")]);
         fs::create_dir(proc.path().join("78")).unwrap();
         fs::create_dir_all(proc.path().join("79/task/79")).unwrap();
-        assert_eq!(Around::take(proc.path()).look(&netns(11)), Seen::Gone);
+        assert_eq!(Around::of(proc.path()).look(&netns(11)), Seen::Gone);
     }
 
     /// Rule: Live means held. The number of a process is used again between the look around and the closer look.
@@ -239,12 +289,15 @@ mod tests {
         let lab = crate::net::lab::Lab::new();
         let place = crate::net::lab::path(&lab.pod);
         let found = namespace::identify(&place).unwrap();
-        let mut around = Around::default();
-        around.note(Path::new("net:[11]"), place.clone());
+        let mut holders = Holders::default();
+        holders.note(Path::new("net:[11]"), place.clone());
+        holders.note(Path::new(&format!("net:[{}]", found.inode)), place.clone());
+        let around = Around::of(Path::new("/nowhere"));
+        assert!(around.holders.set(holders).is_ok());
         assert_eq!(around.look(&netns(11)), Seen::Unknown, "the path leads to another namespace");
-        around.note(Path::new(&format!("net:[{}]", found.inode)), place.clone());
-        assert!(matches!(around.look(&found), Seen::Alive(_)));
-        let older = Netns { path: "/nowhere".into(), cookie: found.cookie + 1, ..found };
+        let moved = Netns { path: "/nowhere".into(), ..found };
+        assert!(matches!(around.look(&moved), Seen::Alive(_)));
+        let older = Netns { cookie: moved.cookie + 1, ..moved };
         assert_eq!(around.look(&older), Seen::Gone, "its number is another one's");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use spiderpool_core::node::Node;
@@ -12,7 +12,7 @@ use spiderpool_core::world::PoolName;
 use tracing::{debug, info};
 
 use crate::keeper::{Keeper, Stopped};
-use crate::net::{self, Place, Question};
+use crate::net::{self, Place};
 
 /// How often.
 const ROUND: Duration = Duration::from_secs(60);
@@ -23,39 +23,54 @@ const ADDRESSES: usize = 64;
 /// Sandboxes of a pool that are asked from: one whose interface is down tells nothing.
 const PLACES: usize = 3;
 
+/// Something to ask: the address, when an ADD had it probed, and where from.
+type Question = (IpAddr, u64, Vec<Place>);
+
 /// Asks until the daemon stops.
 pub(crate) async fn run(keeper: Keeper, proc: PathBuf) {
-    while round(&keeper, &proc).await.is_ok() {
+    let mut last = None;
+    loop {
+        match round(&keeper, &proc, last).await {
+            Ok(asked) => last = asked,
+            Err(Stopped) => return,
+        }
         tokio::time::sleep(ROUND).await;
     }
 }
 
-async fn round(keeper: &Keeper, proc: &std::path::Path) -> Result<(), Stopped> {
-    let (addresses, places) = keeper.read(|node, _| (addresses(node), places(node))).await?;
-    for (address, pool, probed) in addresses {
-        for place in places.get(&pool).into_iter().flatten() {
-            let question = Question { address, conflict: true, gateway: None };
-            match net::probe(place.clone(), proc.to_owned(), &[question]).await {
+/// Asks about the addresses behind the last one. Returns the last one now.
+async fn round(keeper: &Keeper, proc: &Path, last: Option<IpAddr>) -> Result<Option<IpAddr>, Stopped> {
+    let questions = keeper.read(move |node, _| questions(node, last)).await?;
+    let last = questions.last().map(|(address, ..)| *address);
+    for (address, probed, places) in questions {
+        for place in places {
+            let netns = place.netns.path.clone();
+            let question = net::Question { address, conflict: true, gateway: None };
+            match net::probe(place, proc.to_owned(), &[question]).await {
                 Ok(findings) if findings.taken.is_empty() => {
-                    info!(%address, %pool, "Nobody uses an address any more that was in quarantine");
+                    info!(%address, "Nobody uses an address any more that was in quarantine");
                     keeper.tell(Event::Evidence(Evidence::Unused(address, probed))).await?;
                     break;
                 }
                 Ok(_) => break,
-                Err(error) => debug!(%address, netns = place.netns.path, %error, "No probe from this sandbox"),
+                Err(error) => debug!(%address, netns, %error, "No probe from this sandbox"),
             }
         }
     }
-    Ok(())
+    Ok(last)
 }
 
-/// What to ask about, the longest not probed first.
-fn addresses(node: &Node) -> Vec<(IpAddr, PoolName, u64)> {
-    let mut known: Vec<_> =
-        node.leases().quarantined().map(|(address, of)| (address, of.pool.clone(), of.probed)).collect();
-    known.sort_by_key(|(_, _, probed)| *probed);
-    known.truncate(ADDRESSES);
-    known
+/// What can be asked about, as far as one round goes: in the order of addresses, and round and round.
+fn questions(node: &Node, last: Option<IpAddr>) -> Vec<Question> {
+    let places = places(node);
+    let all = node.leases().quarantined().filter_map(|(address, of)| {
+        let places = places.get(&of.pool).filter(|places| !places.is_empty())?;
+        Some((address, of.probed, places.clone()))
+    });
+    let (before, mut behind): (Vec<_>, Vec<_>) = all.partition(|(address, ..)| Some(*address) <= last);
+    behind.extend(before);
+    behind.truncate(ADDRESSES);
+    behind
 }
 
 /// Where to ask from, for each pool with something in quarantine.

@@ -2,6 +2,7 @@
 //!
 //! What a stranger uses is quarantined and the ADD gets the next; a gateway that does not answer fails it. Where nothing
 //! can be said (the interface comes later, or has no carrier) the ADD goes on: a broken probe keeps no Pod from starting.
+//! Only an address from quarantine is not given out unheard.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,7 +39,7 @@ pub(crate) struct Prober {
 pub(super) enum Outcome {
     /// The addresses can be answered.
     Fit,
-    /// These are strangers'; all that was given is given back.
+    /// All that was given is given back; these are strangers', if any.
     Taken(BTreeMap<IpAddr, Mac>),
 }
 
@@ -57,18 +58,21 @@ impl Prober {
         probes: Probes,
         cancelled: &CancellationToken,
     ) -> Result<Outcome, Failure> {
-        if !probes.any() {
+        let suspect = allocations.iter().any(|allocation| allocation.stranger.is_some());
+        if !probes.any() && !suspect {
             return Ok(Outcome::Fit);
         }
-        let Findings { taken, silent } = tokio::select! {
-            findings = self.ask(call, netns, allocations, probes) => findings,
-            () = cancelled.cancelled() => Findings::default(),
+        let heard = tokio::select! {
+            heard = self.ask(call, netns, allocations, probes) => heard,
+            () = cancelled.cancelled() => None,
         };
-        let given_up = cancelled.is_cancelled();
-        let fit = taken.is_empty() && silent.is_empty() && !given_up;
+        let (given_up, deaf) = (cancelled.is_cancelled(), heard.is_none() || !probes.conflict);
+        let Findings { taken, silent } = heard.unwrap_or_default();
+        let fit = taken.is_empty() && silent.is_empty() && !given_up && !(suspect && deaf);
         let verdict = if fit { Verdict::Fit } else { Verdict::Unfit(taken.clone()) };
         let (who, started) = (call.who.clone(), call.started);
-        let probed = |ticket| Event::Probed(Box::new(Probed { ticket, who, started, verdict }));
+        let addresses = allocations.iter().map(|allocation| allocation.address).collect();
+        let probed = |ticket| Event::Probed(Box::new(Probed { ticket, who, started, addresses, verdict }));
         if let Reply::Refused(refused) = self.keeper.call(probed).await? {
             return Err(refusal(&refused).into());
         }
@@ -84,7 +88,8 @@ impl Prober {
         }
     }
 
-    async fn ask(&self, call: &Call, netns: &Netns, allocations: &[Allocation], probes: Probes) -> Findings {
+    /// None: nothing can be heard.
+    async fn ask(&self, call: &Call, netns: &Netns, allocations: &[Allocation], probes: Probes) -> Option<Findings> {
         let interface = call.who.interface.to_string();
         let question = |of: &Allocation| Question {
             address: of.address,
@@ -100,13 +105,13 @@ impl Prober {
                     Findings { silent, .. } if !silent.is_empty() => "unreachable",
                     Findings { .. } => "clean",
                 });
-                findings
+                Some(findings)
             }
             Err(error) => {
                 self.metrics.ended("unknown");
                 let (pod, interface) = (&call.pod.name, &call.who.interface);
                 warn!(%error, pod, %interface, "Addresses could not be probed; they are given out as they are");
-                Findings::default()
+                None
             }
         }
     }
@@ -127,6 +132,14 @@ pub(super) struct Strangers(BTreeMap<IpAddr, Mac>);
 impl Strangers {
     /// Most that an error names.
     const NAMED: usize = 5;
+
+    /// So many that something answers for addresses which nobody has: a switch or router that answers for others.
+    const MANY: usize = 16;
+
+    /// Whether it makes no sense to go on.
+    pub(super) fn are_many(&self) -> bool {
+        self.0.len() >= Self::MANY
+    }
 
     pub(super) fn add(&mut self, more: BTreeMap<IpAddr, Mac>) {
         self.0.extend(more);

@@ -21,6 +21,5 @@ pub(crate) fn announce(sandbox: &Sandbox, index: u32, mac: Mac, addresses: &[IpA
             wire.send(&frame).map_err(NetError::kernel(format!("announce {address}")))?;
         }
     }
-    wire.close();
     Ok(())
 }

@@ -52,10 +52,11 @@ pub(super) fn link(message: &RouteNetlinkMessage) -> Option<SeenLink> {
     Some(link).filter(|link| !link.name.is_empty())
 }
 
-/// Whether a link is up and has a carrier.
+/// Whether a link is up, has a carrier and resolves addresses.
 pub(super) fn has_carrier(message: &RouteNetlinkMessage) -> bool {
     let RouteNetlinkMessage::NewLink(message) = message else { return false };
-    message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+    let flags = message.header.flags;
+    flags.contains(LinkFlags::Up | LinkFlags::LowerUp) && !flags.contains(LinkFlags::Noarp)
 }
 
 /// Whether a link says that IPv6 is switched off on it.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use spiderpool_core::address::Family;
-use spiderpool_core::plan::{Ask, Observation, Seen, SeenAddress, SeenLink, Side};
+use spiderpool_core::plan::{Ask, Mac, Observation, Seen, SeenAddress, SeenLink, Side};
 
 use super::answer::{self, Names};
 use super::{Connection, NetError, Sandbox, request};
@@ -38,6 +38,14 @@ pub(crate) fn observe(
 pub(super) fn addresses(netlink: &mut Connection) -> Result<BTreeSet<IpAddr>, NetError> {
     let found = netlink.dump(&request::get_addresses())?;
     Ok(found.iter().filter_map(answer::address).map(|(_, address, ..)| address.addr()).collect())
+}
+
+/// The Ethernet address of the link that has an address; none: no link has it.
+pub(super) fn owner(netlink: &mut Connection, address: IpAddr) -> Result<Option<Mac>, NetError> {
+    let found = netlink.dump(&request::get_addresses())?;
+    let mut links = found.iter().filter_map(answer::address).filter(|(_, known, ..)| known.addr() == address);
+    let Some((index, ..)) = links.next() else { return Ok(None) };
+    Ok(netlink.get(&request::get_link(Some(index)))?.as_ref().and_then(answer::link).and_then(|link| link.mac))
 }
 
 /// The Pod's addresses that the node may know, the default CNI's first as its link is older. Not those that the kernel

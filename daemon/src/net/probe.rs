@@ -2,23 +2,28 @@
 //! whether its gateway is there.
 //!
 //! What is asked first comes from nobody's address, so no neighbour's cache learns what is not true yet (RFC 5227). A
-//! gateway that answers no such question is asked once more from the address itself, if nobody else has that.
+//! gateway that answers no such question is asked again from the address itself, if nobody was heard to have that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use spiderpool_core::node::attachment::Netns;
-use spiderpool_core::plan::{self, Ask, Change, Link, LinkAttribute, Mac, Object, SeenLink, Side};
+use spiderpool_core::plan::Mac;
 use tokio::io::unix::AsyncFd;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
+use super::NetError;
 use super::frame::{self, Heard};
 use super::wire::Wire;
-use super::{NetError, Sandbox, answer, observe, request};
-use crate::clock;
+
+mod ear;
+
+use ear::Ear;
 
 /// How often a question is put.
 const TIMES: u32 = 3;
@@ -32,6 +37,9 @@ const CARRIER: Duration = Duration::from_secs(1);
 /// Between two looks at that.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// From which Ethernet addresses this process probes now: two Pods of one node are no strangers to each other.
+static ASKING: Mutex<BTreeMap<Mac, usize>> = Mutex::new(BTreeMap::new());
+
 /// Where to ask from.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -39,7 +47,8 @@ pub(crate) struct Place {
     pub(crate) netns: Netns,
     /// Its interface.
     pub(crate) interface: String,
-    /// Nobody uses the interface yet: it is set up for the probe.
+    /// The interface is being attached: it is set up for the probe, and an address that is asked about may be there
+    /// already, from an attempt before. Otherwise whoever uses the interface has what it has.
     pub(crate) new: bool,
 }
 
@@ -48,7 +57,7 @@ pub(crate) struct Place {
 pub(crate) struct Question {
     /// The address.
     pub(crate) address: IpAddr,
-    /// Whether to ask who has it.
+    /// Whether to wait for whoever has it.
     pub(crate) conflict: bool,
     /// A gateway that must answer.
     pub(crate) gateway: Option<IpAddr>,
@@ -63,104 +72,107 @@ pub(crate) struct Findings {
     pub(crate) silent: BTreeSet<IpAddr>,
 }
 
-/// Puts questions on the segment of an interface. An address that the interface has itself is not asked about.
-/// `proc` is where procfs is mounted.
+/// Puts questions on the segment of an interface. `proc` is where procfs is mounted.
 ///
 /// # Errors
-/// Nothing can be said: there is no such interface, it has no carrier, or the kernel refused.
+/// Nothing can be said: there is no such interface, it has no carrier, is of a kind that hears no answers, or the kernel
+/// refused.
 pub(crate) async fn probe(place: Place, proc: PathBuf, questions: &[Question]) -> Result<Findings, NetError> {
-    let until = clock::boot().saturating_add(CARRIER.as_nanos() as u64);
-    let opened = tokio::task::spawn_blocking(move || Ear::open(&place, &proc, until)).await;
-    let panicked = |panic| NetError::kernel("probe an address")(io::Error::other(panic));
-    let Ear { wire, mac, own } = opened.unwrap_or_else(|panic| Err(panicked(panic)))?;
-    let asked = |question: &&Question| question.conflict && !own.contains(&question.address);
-    let free = questions.iter().filter(asked).map(|question| question.address).collect();
-    let silent = questions.iter().filter_map(|question| question.gateway).collect();
-    let found = Findings { taken: BTreeMap::new(), silent };
-    let mut hearing = Hearing { own: mac, free, found };
-    let heard = hearing.ask_all(&wire, questions).await;
-    wire.into_inner().close();
+    let waited = questions.iter().filter(|question| question.conflict);
+    let waited: Vec<IpAddr> = waited.map(|question| question.address).collect();
+    let new = place.new;
+    let open = move || -> Result<(Ear, BTreeMap<IpAddr, Mac>), NetError> {
+        let ear = Ear::open(&place, &proc)?;
+        let mut known = BTreeMap::new();
+        for address in waited {
+            let own = Some(ear.mac).filter(|_| !new && ear.own.contains(&address));
+            known.extend(own.or(Ear::of_node(address)?).map(|mac| (address, mac)));
+        }
+        Ok((ear, known))
+    };
+    let (ear, known) = spawn_blocking(open).await.unwrap_or_else(|panic| Err(panicked(panic)))?;
+    let mut hearing = Hearing::new(&ear, known, questions);
+    let asking = Asking::from(ear.mac);
+    let heard = hearing.ask_all(&ear.wire, questions).await;
+    drop(asking);
+    // Before the answer: whoever made the interface goes on with it.
+    spawn_blocking(move || drop(ear)).await.map_err(panicked)?;
     heard.map_err(NetError::kernel("probe an address"))?;
-    Ok(hearing.found)
+    Ok(hearing.into_findings(questions))
 }
 
-/// An interface that is up, and what it has.
-struct Ear {
-    wire: AsyncFd<Wire>,
-    mac: Mac,
-    own: BTreeSet<IpAddr>,
+fn panicked(panic: JoinError) -> NetError {
+    NetError::kernel("probe an address")(io::Error::other(panic))
 }
 
-impl Ear {
-    fn open(place: &Place, proc: &Path, until: u64) -> Result<Ear, NetError> {
-        let Place { netns, interface, .. } = place;
-        let mut sandbox = Sandbox::open(Path::new(&netns.path), proc, &Ask::default())?;
-        if !sandbox.identity()?.is_same(netns) {
-            return Err(NetError::NoNamespace(netns.path.clone()));
-        }
-        let link = set_up(&mut sandbox, place, until)?;
-        let mac = link.mac.ok_or_else(|| refused(format!("{interface} has no Ethernet address")))?;
-        let own = observe::addresses(&mut sandbox.netlink)?;
-        let wire = Wire::open(&sandbox.namespace, link.index)?.listen()?;
-        Ok(Ear { wire, mac, own })
+/// An entry in [`ASKING`], as long as it lives.
+struct Asking(Mac);
+
+impl From<Mac> for Asking {
+    fn from(mac: Mac) -> Asking {
+        *ASKING.lock().unwrap_or_else(PoisonError::into_inner).entry(mac).or_default() += 1;
+        Asking(mac)
     }
 }
 
-/// Sets a new interface up, and waits for its carrier: on one without it every address would seem free.
-fn set_up(sandbox: &mut Sandbox, place: &Place, until: u64) -> Result<SeenLink, NetError> {
-    let Place { interface, .. } = place;
-    loop {
-        let found = sandbox.netlink.get(&request::get_link_named(interface))?;
-        let Some((link, message)) = found.as_ref().and_then(|message| Some((answer::link(message)?, message))) else {
-            return Err(refused(format!("there is no interface {interface} yet")));
-        };
-        if answer::has_carrier(message) {
-            return Ok(link);
-        }
-        if !link.up && place.new {
-            let attribute = LinkAttribute::Up(true);
-            let object = Object::Link(Link { side: Side::Pod, device: interface.clone(), attribute });
-            let change = Change::Add { object, place: plan::Place::First };
-            let request = request::request(&change, std::slice::from_ref(&link)).map_err(refused)?;
-            for answer in sandbox.netlink.burst(request.into_iter().collect())? {
-                answer.map_err(NetError::kernel(format!("set {interface} up")))?;
-            }
-        } else if clock::boot() >= until {
-            return Err(refused(format!("{interface} has no carrier")));
-        } else {
-            std::thread::sleep(LOOK);
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = asking.get_mut(&self.0) {
+            *count -= 1;
+            asking.retain(|_, count| *count > 0);
         }
     }
-}
-
-fn refused(reason: String) -> NetError {
-    NetError::kernel("probe an address")(io::Error::other(reason))
 }
 
 /// What has been heard so far.
 struct Hearing {
     own: Mac,
-    /// Addresses asked about that nobody has claimed.
-    free: BTreeSet<IpAddr>,
-    found: Findings,
+    /// Addresses asked about.
+    asked: BTreeSet<IpAddr>,
+    /// Of these the ones for whose holders is waited.
+    waited: BTreeSet<IpAddr>,
+    /// Who has an address.
+    holders: BTreeMap<IpAddr, Mac>,
+    /// Gateways that have not answered.
+    silent: BTreeSet<IpAddr>,
 }
 
 impl Hearing {
+    fn new(ear: &Ear, holders: BTreeMap<IpAddr, Mac>, questions: &[Question]) -> Hearing {
+        let elsewhere = questions.iter().filter(|question| !ear.own.contains(&question.address));
+        let waited = elsewhere.clone().filter(|question| question.conflict);
+        Hearing {
+            own: ear.mac,
+            asked: elsewhere.clone().map(|question| question.address).collect(),
+            waited: waited.map(|question| question.address).chain(holders.keys().copied()).collect(),
+            holders,
+            silent: questions.iter().filter_map(|question| question.gateway).collect(),
+        }
+    }
+
+    fn into_findings(mut self, questions: &[Question]) -> Findings {
+        let wanted = |address: &IpAddr| questions.iter().any(|asked| asked.conflict && asked.address == *address);
+        self.holders.retain(|address, _| wanted(address));
+        Findings { taken: self.holders, silent: self.silent }
+    }
+
     /// Puts all questions, until each has its answer or has been put often enough.
     async fn ask_all(&mut self, wire: &AsyncFd<Wire>, questions: &[Question]) -> io::Result<()> {
         for _ in 0..TIMES {
-            let targets = self.free.iter().chain(&self.found.silent);
+            let targets = self.asked.iter().chain(&self.silent);
             let frames = targets.map(|target| frame::probe(self.own, *target)).collect();
             if self.ask(wire, frames).await? {
                 return Ok(());
             }
         }
-        self.free.clear();
+        self.waited.clear();
         for _ in 0..TIMES {
-            let silent = questions.iter().filter_map(|question| Some((question.address, question.gateway?)));
-            let silent = silent.filter(|(_, gateway)| self.found.silent.contains(gateway));
-            let frames = silent.filter_map(|(from, gateway)| frame::request(self.own, from, gateway)).collect();
-            if self.ask(wire, frames).await? {
+            let free = questions.iter().filter(|question| !self.holders.contains_key(&question.address));
+            let silent = free.filter_map(|question| Some((question.address, question.gateway?)));
+            let silent = silent.filter(|(_, gateway)| self.silent.contains(gateway));
+            let frames: Vec<_> = silent.filter_map(|(from, gateway)| frame::request(self.own, from, gateway)).collect();
+            if frames.is_empty() || self.ask(wire, frames).await? {
                 return Ok(());
             }
         }
@@ -170,8 +182,8 @@ impl Hearing {
     /// Sends frames and listens for a while. True: there is nothing left to ask.
     async fn ask(&mut self, wire: &AsyncFd<Wire>, frames: Vec<Vec<u8>>) -> io::Result<bool> {
         let until = Instant::now() + WAIT;
-        for frame in frames {
-            wire.get_ref().send(&frame)?;
+        for frame in frames.iter().filter(|_| !self.is_over()) {
+            wire.get_ref().send(frame)?;
         }
         while !self.is_over() {
             let Ok(ready) = timeout_at(until, wire.readable()).await else { return Ok(false) };
@@ -187,23 +199,26 @@ impl Hearing {
     }
 
     fn hear(&mut self, frame: &[u8]) {
-        let Some(heard) = frame::heard(frame) else { return };
-        let (address, mac) = match heard {
-            Heard::Has(address, mac) | Heard::Wants(address, mac) => (address, mac),
+        let (address, mac, has) = match frame::heard(frame) {
+            Some(Heard::Has(address, mac)) => (address, mac, true),
+            Some(Heard::Wants(address, mac)) => (address, mac, false),
+            None => return,
         };
-        if mac == self.own {
+        let is_ours = || ASKING.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&mac);
+        if mac == self.own || !has && is_ours() {
             return;
         }
-        if self.free.contains(&address) {
-            self.found.taken.insert(address, mac);
+        if self.asked.contains(&address) {
+            self.holders.insert(address, mac);
         }
-        if matches!(heard, Heard::Has(..)) {
-            self.found.silent.remove(&address);
+        if has {
+            self.silent.remove(&address);
         }
     }
 
     fn is_over(&self) -> bool {
-        !self.found.taken.is_empty() || self.free.is_empty() && self.found.silent.is_empty()
+        let heard = self.waited.iter().any(|address| self.holders.contains_key(address));
+        heard || self.waited.is_empty() && self.silent.is_empty()
     }
 }
 

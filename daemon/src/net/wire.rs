@@ -20,7 +20,8 @@ const FRAME: usize = 256;
 /// A socket that sends frames, and may hear those that say who has an address. It keeps the namespace it was made in.
 #[derive(Debug)]
 pub(super) struct Wire {
-    socket: Socket,
+    /// None only while it is being closed.
+    socket: Option<Socket>,
     index: u32,
 }
 
@@ -33,7 +34,7 @@ impl Wire {
         // Protocol 0: it receives nothing until it is bound to another.
         let open = || Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)));
         let socket = namespace.enter(open)?.map_err(NetError::kernel("open a packet socket"))?;
-        Ok(Wire { socket, index })
+        Ok(Wire { socket: Some(socket), index })
     }
 
     /// From now on ARP and Neighbor Discovery are heard, of every group, and can be waited for. Call it in a runtime.
@@ -43,7 +44,7 @@ impl Wire {
     #[allow(unsafe_code)]
     pub(super) fn listen(self) -> Result<AsyncFd<Wire>, NetError> {
         let listen = || -> io::Result<()> {
-            let socket = &self.socket;
+            let socket = self.socket()?;
             socket.set_nonblocking(true)?;
             // Before it hears anything, so that nothing else ever lies in its buffer.
             socket.attach_filter(&neighbour_frames())?;
@@ -61,7 +62,7 @@ impl Wire {
     /// # Errors
     /// The kernel refused: the interface is down, or gone.
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
-        self.socket.send_to(frame, &link_address(self.index, 0)?).map(drop)
+        self.socket()?.send_to(frame, &link_address(self.index, 0)?).map(drop)
     }
 
     /// The next frame, cut to a length that is enough to read it.
@@ -70,31 +71,46 @@ impl Wire {
     /// [`io::ErrorKind::WouldBlock`]: none is there. Else the interface went down, or is gone.
     pub(super) fn receive(&self) -> io::Result<Vec<u8>> {
         let mut frame = vec![0; FRAME];
-        let length = (&self.socket).read(&mut frame)?;
+        let length = self.socket()?.read(&mut frame)?;
         frame.truncate(length);
         Ok(frame)
     }
 
-    /// Closes it: the kernel takes milliseconds over a packet socket, and nobody need wait for it.
-    pub(super) fn close(self) {
-        thread::spawn(move || drop(self));
+    fn socket(&self) -> io::Result<&Socket> {
+        self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for Wire {
+    /// The kernel takes milliseconds to close a packet socket: nobody need wait for it, if there is a thread to do it.
+    fn drop(&mut self) {
+        let socket = self.socket.take();
+        let _ = thread::Builder::new().name("wire".into()).spawn(move || drop(socket));
     }
 }
 
 impl AsRawFd for Wire {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 
-/// A program for the kernel (Documentation/networking/filter.rst) that lets ARP, solicitations and advertisements pass.
-fn neighbour_frames() -> [SockFilter; 10] {
+/// A program for the kernel (Documentation/networking/filter.rst) that lets ARP, solicitations and advertisements pass,
+/// but not those of another VLAN, whose tag the kernel has put aside.
+fn neighbour_frames() -> [SockFilter; 13] {
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    const VLAN: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32;
     const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     // The two numbers of a comparison say how many instructions are left out if it holds, and if not.
     [
+        SockFilter::new(LOAD_WORD, 0, 0, VLAN),
+        // Without the priority; 0 is no VLAN.
+        SockFilter::new(AND, 0, 0, 0xfff),
+        SockFilter::new(IS, 0, 9, 0),
         SockFilter::new(LOAD_HALF, 0, 0, 12),
         SockFilter::new(IS, 6, 0, ETHERTYPE_ARP.into()),
         SockFilter::new(IS, 0, 6, ETHERTYPE_IPV6.into()),

@@ -252,8 +252,8 @@ fn state(node: &Node, address: IpAddr, name: &str) -> wire::Address {
         seen.holder = Some(wire::Allocation { network, container_id, interface, netns, ..wire::Allocation::default() });
         AddressState::Dying
     } else if let Some(quarantined) = leases.quarantine_of(address) {
-        seen.used_by = quarantined.by.to_string();
-        seen.seen = clock::rfc3339(quarantined.since);
+        seen.used_by = quarantined.stranger.mac.to_string();
+        seen.seen = clock::rfc3339(quarantined.stranger.seen);
         AddressState::Quarantined
     } else if let Some(left) =
         leases.resting(address).map(|resting| clock::until(resting.until)).filter(|left| !left.is_zero())

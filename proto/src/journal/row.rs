@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use spiderpool_core::journal::{BootId, Lease, Meta, Released};
 use spiderpool_core::message::JournalId;
-use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Sandbox};
+use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Sandbox, Stranger};
 use spiderpool_core::node::history::{Fact, FactKind};
 use spiderpool_core::select::Terms;
 use spiderpool_core::world::PodId;
@@ -95,7 +95,8 @@ impl From<wire::Pod> for PodId {
 
 impl From<&Allocation> for wire::Allocation {
     fn from(allocation: &Allocation) -> wire::Allocation {
-        let Allocation { address, pool, terms: Terms { prefix, gateway, default_route, routes } } = allocation;
+        let Allocation { address, pool, terms: Terms { prefix, gateway, default_route, routes }, stranger } =
+            allocation;
         wire::Allocation {
             address: value::address(*address),
             pool: pool.to_string(),
@@ -103,6 +104,7 @@ impl From<&Allocation> for wire::Allocation {
             gateway: gateway.map(value::address).unwrap_or_default(),
             default_route: *default_route,
             routes: value::routes(routes),
+            stranger: stranger.as_ref().map(Into::into),
         }
     }
 }
@@ -118,7 +120,22 @@ impl TryFrom<wire::Allocation> for Allocation {
             routes: value::as_routes(&allocation.routes)?,
         };
         let address = required(value::as_address(&allocation.address), "address")?;
-        Ok(Allocation { address, pool: allocation.pool.into(), terms })
+        let stranger = allocation.stranger.map(TryInto::try_into).transpose()?;
+        Ok(Allocation { address, pool: allocation.pool.into(), terms, stranger })
+    }
+}
+
+impl From<&Stranger> for wire::Stranger {
+    fn from(stranger: &Stranger) -> wire::Stranger {
+        wire::Stranger { mac: stranger.mac.0.to_vec(), seen: stranger.seen }
+    }
+}
+
+impl TryFrom<wire::Stranger> for Stranger {
+    type Error = Malformed;
+
+    fn try_from(stranger: wire::Stranger) -> Result<Stranger, Malformed> {
+        Ok(Stranger { mac: value::as_mac(&stranger.mac, "mac")?, seen: stranger.seen })
     }
 }
 
@@ -156,8 +173,8 @@ impl From<&Released> for wire::Released {
                 State::Dying(Dying { holder: Some(holder.into()), netns: Some(netns.into()) })
             }
             Released::Resting { order, until } => State::Resting(Resting { order: *order, until: *until }),
-            Released::Quarantined { by, probed, since } => {
-                State::Quarantined(Quarantined { by: by.0.to_vec(), probed: *probed, since: *since })
+            Released::Quarantined { stranger, probed } => {
+                State::Quarantined(Quarantined { stranger: Some(stranger.into()), probed: *probed })
             }
         };
         wire::Released { state: Some(state) }
@@ -175,8 +192,8 @@ impl TryFrom<wire::Released> for Released {
                 netns: required(dying.netns, "netns")?.into(),
             },
             State::Resting(resting) => Released::Resting { order: resting.order, until: resting.until },
-            State::Quarantined(Quarantined { by, probed, since }) => {
-                Released::Quarantined { by: value::as_mac(&by, "by")?, probed, since }
+            State::Quarantined(Quarantined { stranger, probed }) => {
+                Released::Quarantined { stranger: required(stranger, "stranger")?.try_into()?, probed }
             }
         })
     }

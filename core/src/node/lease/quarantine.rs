@@ -6,7 +6,7 @@ use super::{Leases, PoolLease};
 use crate::address::AddressSet;
 use crate::journal::{Batch, Key, Record, Released};
 use crate::message::Up;
-use crate::plan::Mac;
+use crate::node::attachment::Stranger;
 use crate::world::PoolName;
 
 /// An address that a stranger was seen to use.
@@ -14,12 +14,10 @@ use crate::world::PoolName;
 pub struct Quarantined {
     /// The pool it is leased under.
     pub pool: PoolName,
-    /// The stranger's Ethernet address.
-    pub by: Mac,
-    /// When it was probed last, in nanoseconds of the boot clock.
+    /// Who was seen.
+    pub stranger: Stranger,
+    /// When an ADD had it probed last, in nanoseconds of the boot clock.
     pub probed: u64,
-    /// Wall-clock time of that in seconds since 1970, for people.
-    pub since: u64,
 }
 
 impl Leases {
@@ -57,8 +55,8 @@ impl Leases {
             return self.give_back(&[address].into_iter().collect(), batch, messages);
         }
         self.lease(&quarantined.pool).quarantined += 1;
-        let Quarantined { by, probed, since, .. } = quarantined;
-        batch.put(Key::Released(address), Record::Released(Released::Quarantined { by, probed, since }));
+        let Quarantined { stranger, probed, .. } = quarantined;
+        batch.put(Key::Released(address), Record::Released(Released::Quarantined { stranger, probed }));
         self.quarantined.insert(address, quarantined);
     }
 

@@ -7,7 +7,8 @@ use crate::node::event::Found;
 
 fn cached(container: &str, addresses: &[&str]) -> (Attachment, Held) {
     let terms = Terms { prefix: 24, gateway: None, default_route: true, routes: Vec::new() };
-    let allocation = |address: &&str| Allocation { address: ip(address), pool: "?".into(), terms: terms.clone() };
+    let allocation =
+        |address: &&str| Allocation { address: ip(address), pool: "?".into(), terms: terms.clone(), stranger: None };
     let allocations = addresses.iter().map(allocation).collect();
     let held = Held { started: 0, pod: PodId::default(), netns: netns(container, 1), since: 0, allocations };
     (who(container, "net1"), held)

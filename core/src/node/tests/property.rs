@@ -24,10 +24,11 @@ enum Op {
         age: u8,
     },
     Abandon(u8),
-    /// The probe of what an ADD was given ends; `silent`: its gateway does not answer.
+    /// The probe of what an ADD was given ends; `silent`: its gateway does not answer; `deaf`: nothing can be heard.
     Probe {
         choice: u8,
         silent: bool,
+        deaf: bool,
     },
     /// Strangers use these addresses, and no others.
     Strangers(u16),
@@ -88,7 +89,8 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         8 => who().prop_map(|(sandbox, interface, age)| Op::Del { sandbox, interface, age }),
         2 => any::<u8>().prop_map(Op::Abandon),
-        8 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(choice, silent)| Op::Probe { choice, silent }),
+        8 => (any::<u8>(), prop::bool::weighted(0.1), prop::bool::weighted(0.2))
+            .prop_map(|(choice, silent, deaf)| Op::Probe { choice, silent, deaf }),
         2 => (any::<u16>(), any::<u16>()).prop_map(|(some, of)| Op::Strangers(some & of)),
         2 => who().prop_map(|(sandbox, interface, age)| Op::Plumb { sandbox, interface, age }),
         2 => who().prop_map(|(sandbox, interface, age)| Op::Unplumb { sandbox, interface, age }),

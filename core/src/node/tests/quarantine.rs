@@ -14,8 +14,8 @@ impl Bed {
 
     fn probed(&mut self, add: &Add, verdict: Verdict) -> Reply {
         self.tickets += 1;
-        let (ticket, who, started) = (self.tickets, add.who.clone(), add.started);
-        self.happen(Event::Probed(Box::new(Probed { ticket, who, started, verdict })));
+        let (ticket, who, started, addresses) = (self.tickets, add.who.clone(), add.started, self.holds(&add.who));
+        self.happen(Event::Probed(Box::new(Probed { ticket, who, started, addresses, verdict })));
         self.replies[&ticket].clone()
     }
 
@@ -86,6 +86,41 @@ fn a_quarantined_address_is_tried_last_and_only_with_a_probe() {
     assert_eq!(bed.quarantined("1"), 0, "it is held while it is probed");
     assert_eq!(bed.unfit(&later, &["10.1.1.1"]), Reply::Done);
     assert_eq!(bed.quarantined("1"), 1);
+}
+
+/// Rule: One holder. Whatever ends a probe early, or leaves it without an answer, leaves the quarantine as it was; only a
+/// probe to the end lifts it.
+#[test]
+fn a_quarantine_outlives_a_probe_without_an_answer() {
+    let mut bed = bed_with("1", &["10.1.1.1"]);
+    bed.deny("1");
+    let add = probing("a", v4(&["1"]));
+    bed.added(add.clone());
+    bed.unfit(&add, &["10.1.1.1"]);
+    let again = |bed: &mut Bed, second| {
+        bed.pass(5);
+        bed.happen(Event::Opened);
+        let add = Add { started: at(second), until: at(second + 8), ..add.clone() };
+        let ticket = bed.add(add.clone());
+        bed.deny("1");
+        assert_eq!(bed.addresses(ticket), [ip("10.1.1.1")]);
+        bed.restart();
+        add
+    };
+    let unheard = again(&mut bed, 5);
+    bed.unfit(&unheard, &[]);
+    assert_eq!((bed.quarantined("1"), bed.counts("1").2), (1, 0));
+    let deleted = again(&mut bed, 10);
+    bed.del(&deleted.who, at(10));
+    assert_eq!(bed.quarantined("1"), 1);
+    again(&mut bed, 15);
+    bed.sandbox_gone("a", &netns("a", 1));
+    assert_eq!(bed.quarantined("1"), 1);
+    let clean = again(&mut bed, 20);
+    assert_eq!(bed.probed(&clean, Verdict::Fit), Reply::Done);
+    bed.restart();
+    bed.del(&clean.who, at(20));
+    assert_eq!((bed.quarantined("1"), bed.counts("1").2), (0, 1), "dying, as any other");
 }
 
 /// A probe that hears nobody ends the quarantine, and who waits gets the address.

@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 
 use super::*;
 use crate::net::lab::{Lab, ip, path};
-use crate::net::namespace;
+use crate::net::namespace::{self, Namespace};
 
 /// Where the tests ask from: a Pod's new interface `net2`, down as macvlan leaves it to IPAM.
 fn place(lab: &Lab) -> Place {
@@ -100,9 +100,36 @@ fn a_probe_leaves_no_trace_with_neighbours() {
     assert!(!lab.node_knows("10.6.0.7"));
 }
 
-/// Two that would like to have an address at the same time do not both get it (RFC 5227, section 2.1.1).
+/// Two of different nodes that would like to have an address at the same time do not both get it (RFC 5227, section
+/// 2.1.1), though neither has it.
 #[test]
-fn probes_of_one_address_see_each_other() {
+fn who_asks_for_an_address_too_is_a_stranger() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    let stranger = Mac([2, 0, 0, 0, 0, 8]);
+    for address in ["10.6.0.9", "fd00::9"].map(|address| address.parse().unwrap()) {
+        let taken = while_heard(&lab, &place, address, &frame::probe(stranger, address));
+        assert_eq!(taken, [(address, stranger)].into());
+    }
+}
+
+/// Who is found to have an address while a frame arrives now and then.
+fn while_heard(lab: &Lab, place: &Place, address: IpAddr, frame: &[u8]) -> BTreeMap<IpAddr, Mac> {
+    let segment = Namespace::open(&path(&lab.node)).unwrap();
+    let shown = ip(&words(&format!("-n {} -o link show segment", lab.node)));
+    let wire = Wire::open(&segment, shown.split(':').next().unwrap().parse().unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        let probe = scope.spawn(|| asked(place.clone(), &[question(&address.to_string(), None)]).unwrap().taken);
+        while !probe.is_finished() {
+            wire.send(frame).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        probe.join().unwrap()
+    })
+}
+
+#[test]
+fn two_pods_of_one_node_are_no_strangers() {
     let (lab, other) = (Lab::new(), Lab::new());
     let places = [place(&lab), place(&other)];
     // One segment: the other node's end of its cable is plugged into a bridge with this one's.
@@ -121,8 +148,8 @@ fn probes_of_one_address_see_each_other() {
             let place = place.clone();
             std::thread::spawn(move || asked(place, &[question(address, None)]).unwrap())
         };
-        let warned = places.each_ref().map(ask).map(|probe| !probe.join().unwrap().taken.is_empty());
-        assert!(warned.contains(&true), "{address}");
+        let found = places.each_ref().map(ask).map(|probe| probe.join().unwrap());
+        assert_eq!(found, [Findings::default(), Findings::default()], "{address}");
     }
 }
 
@@ -147,13 +174,45 @@ fn an_echo_is_no_stranger() {
     }
 }
 
+/// From an attempt before it may be there already; but a Pod that runs may have been given a stranger's by hand.
 #[test]
-fn what_an_interface_has_itself_is_no_strangers() {
+fn what_an_interface_has_itself_is_its_own_only_while_it_is_attached() {
     let lab = Lab::new();
-    let place = Place { interface: "net1".into(), new: false, ..place(&lab) };
+    let place = Place { interface: "net1".into(), ..place(&lab) };
     // The node answers for it too, so that the question would find somebody.
     on_segment(&lab, "10.6.212.145/16");
-    assert_eq!(asked(place, &[question("10.6.212.145", None)]).unwrap(), Findings::default());
+    assert_eq!(asked(place.clone(), &[question("10.6.212.145", None)]).unwrap(), Findings::default());
+    let taken = asked(Place { new: false, ..place }, &[question("10.6.212.145", None)]).unwrap().taken;
+    assert_eq!(taken, [("10.6.212.145".parse().unwrap(), Mac([0x2a, 0x1e, 0xa1, 0xdb, 0x2a, 0x9a]))].into());
+}
+
+/// A macvlan does not hear the interface below it.
+#[test]
+fn an_address_of_the_node_is_a_strangers() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    ip(&words(&format!("-n {} link set segment down", lab.node)));
+    ip(&words(&format!("-n {} link set segment up arp off", lab.node)));
+    let node = mac(&lab, "ens192");
+    let found = std::sync::Mutex::new(None);
+    namespace::stay_inside(&path(&lab.node), || {
+        *found.lock().unwrap() = Some(asked(place, &[question("10.6.212.132", None)]).unwrap());
+    });
+    let taken = found.into_inner().unwrap().unwrap().taken;
+    assert_eq!(taken, [("10.6.212.132".parse().unwrap(), node)].into());
+}
+
+/// What is tagged is of another network, though a trunk's interface sees it.
+#[test]
+fn another_vlan_is_not_heard() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    let address = "10.6.0.9".parse().unwrap();
+    let [said, _] = frame::announcements(Mac([2, 0, 0, 0, 0, 7]), address).try_into().unwrap();
+    let tagged = |vlan| [&said[..12], &[0x81, 0, 0, vlan], &said[12..]].concat();
+    let hears = |vlan| !while_heard(&lab, &place, address, &tagged(vlan)).is_empty();
+    assert!(!hears(7), "a VLAN");
+    assert!(hears(0), "a priority alone");
 }
 
 /// Unknown is neither free nor taken.
@@ -162,6 +221,9 @@ fn where_nothing_can_be_said_it_is_not_said() {
     let lab = Lab::new();
     let place = place(&lab);
     let refusal = |place: Place| asked(place, &[question("10.6.0.9", None)]).unwrap_err().to_string();
+    asked(place.clone(), &[question("10.6.0.9", None)]).unwrap();
+    let link = ip(&words(&format!("-n {} link show net2", lab.pod)));
+    assert!(!link.contains(",UP"), "as it was found: {link}");
     let missing = refusal(Place { interface: "net9".into(), ..place.clone() });
     assert!(missing.contains("there is no interface net9 yet"), "{missing}");
     let down = refusal(Place { new: false, ..place.clone() });

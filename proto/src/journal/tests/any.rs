@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use spiderpool_core::address::{AddressRange, AddressSet, Family};
 use spiderpool_core::journal::{BootId, Key, Lease, Meta, Record, Released};
 use spiderpool_core::message::{GrantId, JournalId};
-use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox};
+use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox, Stranger};
 use spiderpool_core::node::history::{Fact, FactKind};
 use spiderpool_core::plan::{
     Attached, Link, LinkAttribute, Mac, Neighbour, Object, Plan, Route, Rule, Scope, Side, Sysctl,
@@ -141,11 +141,10 @@ fn pool_route() -> impl Strategy<Value = world::Route> {
 
 fn allocation() -> impl Strategy<Value = Allocation> {
     let terms = (any::<u8>(), option::of(address()), any::<bool>(), vec(pool_route(), 0..3));
-    (address(), name(), terms).prop_map(|(address, pool, (prefix, gateway, default_route, routes))| Allocation {
-        address,
-        pool: pool.into(),
-        terms: Terms { prefix, gateway, default_route, routes },
-    })
+    let terms =
+        terms.prop_map(|(prefix, gateway, default_route, routes)| Terms { prefix, gateway, default_route, routes });
+    let fields = (address(), name(), terms, option::of(stranger()));
+    fields.prop_map(|(address, pool, terms, stranger)| Allocation { address, pool: pool.into(), terms, stranger })
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -153,11 +152,15 @@ fn held() -> impl Strategy<Value = Held> {
     fields.prop_map(|(started, pod, netns, since, allocations)| Held { started, pod, netns, since, allocations })
 }
 
+fn stranger() -> impl Strategy<Value = Stranger> {
+    (mac(), any::<u64>()).prop_map(|(mac, seen)| Stranger { mac, seen })
+}
+
 fn released() -> impl Strategy<Value = Released> {
     prop_oneof![
         (attachment(), netns()).prop_map(|(holder, netns)| Released::Dying { holder, netns }),
         any::<(u64, u64)>().prop_map(|(order, until)| Released::Resting { order, until }),
-        (mac(), any::<(u64, u64)>()).prop_map(|(by, (probed, since))| Released::Quarantined { by, probed, since }),
+        (stranger(), any::<u64>()).prop_map(|(stranger, probed)| Released::Quarantined { stranger, probed }),
     ]
 }
 

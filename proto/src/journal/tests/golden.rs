@@ -3,7 +3,7 @@
 use spiderpool_core::address::{AddressRange, Family};
 use spiderpool_core::journal::{BootId, Lease, Meta, Released};
 use spiderpool_core::message::{GrantId, JournalId};
-use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox};
+use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox, Stranger};
 use spiderpool_core::node::history::{Fact, FactKind};
 use spiderpool_core::plan::{
     Attached, Link, LinkAttribute, Mac, Neighbour, Object, Plan, Route, Rule, Scope, Side, Sysctl,
@@ -29,13 +29,17 @@ fn pod() -> PodId {
     PodId { namespace: "ns".into(), name: "pod".into(), uid: "uid".into() }
 }
 
+fn stranger() -> Stranger {
+    Stranger { mac: Mac([2, 0, 0, 0, 0, 1]), seen: 4 }
+}
+
 fn held() -> Held {
     let routes = vec![world::Route { destination: "10.7.0.0/16".parse().unwrap(), gateway: [10, 6, 0, 1].into() }];
     let terms = Terms { prefix: 16, gateway: Some([10, 6, 0, 1].into()), default_route: true, routes };
     let v6 = Terms { prefix: 64, gateway: None, default_route: false, routes: Vec::new() };
     let allocations = vec![
-        Allocation { address: [10, 6, 0, 9].into(), pool: "v4".into(), terms },
-        Allocation { address: "fd00::9".parse().unwrap(), pool: "v6".into(), terms: v6 },
+        Allocation { address: [10, 6, 0, 9].into(), pool: "v4".into(), terms, stranger: None },
+        Allocation { address: "fd00::9".parse().unwrap(), pool: "v6".into(), terms: v6, stranger: Some(stranger()) },
     ];
     Held { started: 7, pod: pod(), netns: netns(), since: 8, allocations }
 }
@@ -118,7 +122,7 @@ fn rows() -> Vec<(&'static str, Key, Record)> {
         (
             "quarantined",
             Key::Released([10, 6, 0, 10].into()),
-            Record::Released(Released::Quarantined { by: Mac([2, 0, 0, 0, 0, 1]), probed: 3, since: 4 }),
+            Record::Released(Released::Quarantined { stranger: stranger(), probed: 3 }),
         ),
         ("word", Key::Word(Plugin::Ipam, attachment()), Record::Word(300)),
         ("plan's word", Key::Word(Plugin::Coordinator, attachment()), Record::Word(1)),

@@ -49,26 +49,30 @@ impl World {
     }
 
     /// A probe of what an ADD was given ends: the answer is heard, or something is in its way.
-    pub(super) fn probe(&mut self, choice: u8, silent: bool, end: End) {
+    pub(super) fn probe(&mut self, choice: u8, silent: bool, deaf: bool, end: End) {
         if self.probing.is_empty() {
             return;
         }
         let (add, allocations, is_new) = self.probing.remove(usize::from(choice) % self.probing.len());
-        let addresses = allocations.iter().map(|held| held.address);
-        let taken: BTreeMap<IpAddr, Mac> = addresses
-            .filter(|address| self.strangers.contains(address))
-            .map(|address| (address, Mac([2; 6])))
-            .collect();
-        let fit = taken.is_empty() && !silent;
+        let addresses: Vec<IpAddr> = allocations.iter().map(|held| held.address).collect();
+        let strange = addresses.iter().filter(|address| !deaf && self.strangers.contains(address));
+        let taken: BTreeMap<IpAddr, Mac> = strange.map(|address| (*address, Mac([2; 6]))).collect();
+        let suspect = allocations.iter().any(|held| held.stranger.is_some());
+        let fit = taken.is_empty() && if deaf { !suspect } else { !silent };
         let verdict = if fit { Verdict::Fit } else { Verdict::Unfit(taken.clone()) };
         let (ticket, who, started) = (self.ticket(), add.who.clone(), add.started);
-        let current = self.node.attachments().held().get(&who).is_some_and(|held| held.started == started);
+        let is_given = |held: &Held| held.allocations.iter().map(|held| held.address).eq(addresses.clone());
+        let current =
+            self.node.attachments().held().get(&who).is_some_and(|held| held.started == started && is_given(held));
         self.reply = None;
         if end != End::Lost && current && !fit {
             self.quarantined.extend(taken.keys());
             self.heard.remove(&who);
         }
-        self.happen(Event::Probed(Box::new(Probed { ticket, who, started, verdict })), end);
+        if end != End::Lost && current && fit {
+            self.quarantined.retain(|address| !addresses.contains(address));
+        }
+        self.happen(Event::Probed(Box::new(Probed { ticket, who, started, addresses, verdict })), end);
         if end == End::Served {
             assert_eq!(self.reply == Some(Reply::Done), current, "{:?}", self.reply);
             if fit && current {

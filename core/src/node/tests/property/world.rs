@@ -115,7 +115,7 @@ impl World {
                     self.happen(Event::Abandon(ticket), end);
                 }
             }
-            Op::Probe { choice, silent } => self.probe(choice, silent, end),
+            Op::Probe { choice, silent, deaf } => self.probe(choice, silent, deaf, end),
             Op::Strangers(addresses) => {
                 let all = self.belongs.keys().enumerate().filter(|(place, _)| addresses & (1 << place) != 0);
                 self.strangers = all.map(|(_, address)| *address).collect();
@@ -184,7 +184,7 @@ impl World {
         for (ticket, reply) in &out.replies {
             if let (Some(add), Reply::Added(allocations)) = (self.calls.get(ticket), reply) {
                 for Allocation { address, .. } in allocations {
-                    assert!(!self.quarantined.remove(address) || add.probes, "{address} is a stranger's");
+                    assert!(!self.quarantined.contains(address) || add.probes, "{address} is a stranger's");
                 }
             }
         }
@@ -273,8 +273,13 @@ impl World {
         let journal = self.node.meta.journal;
         let ledger = &self.ledger;
         self.quarantined.retain(|address| ledger.get(address).is_some_and(|(id, _)| id.journal == journal));
-        let known: BTreeSet<IpAddr> = self.node.leases().quarantined().map(|(address, _)| address).collect();
+        let held = self.node.attachments().held().values().flat_map(|held| &held.allocations);
+        let suspects = held.filter(|held| held.stranger.is_some()).map(|held| held.address);
+        let known: BTreeSet<IpAddr> =
+            self.node.leases().quarantined().map(|(address, _)| address).chain(suspects).collect();
         assert_eq!(known, self.quarantined, "what a probe saw is remembered");
+        let heard: BTreeSet<&IpAddr> = self.heard.values().flat_map(|heard| &heard.addresses).collect();
+        assert!(!heard.iter().any(|address| self.quarantined.contains(address)), "answered without a probe");
         for lease in self.node.leases().grants() {
             for address in self.belongs.keys().filter(|address| lease.addresses.contains(**address)) {
                 let entry = self.ledger.get(address);
