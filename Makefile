@@ -12,14 +12,14 @@ lab_crates := spiderpool-lab spiderpool-bench
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## two nodes in namespaces, two Pods, every step of the page shown and asserted (root)
 	@cargo run --quiet --release -p spiderpool-lab --bin demo
 
 .PHONY: test
-test: check build fuzz ## everything: check, hostile input, then the tests that need namespaces (root)
+test: check build failpoints fuzz ## everything: check, hostile input, then the tests that need namespaces (root)
 	cargo test $(addprefix -p ,$(lab_crates))
 
 .PHONY: check
@@ -42,6 +42,14 @@ lab: build ## the demo's world, kept up until Ctrl-C, to look around in (root)
 .PHONY: bench
 bench: build ## ADD through our programs beside host-local's, in one table (root)
 	@cargo run --quiet --release -p spiderpool-bench
+
+# Programs that kill themselves where a test says; debug programs, as their dependencies are built for the other tests.
+fail_programs := spiderpool-agent spiderpool coordinator
+
+.PHONY: failpoints
+failpoints: setup ## the programs with fail points, for the crash tests alone
+	cargo build $(fail_programs:%=-p %) --features "$(fail_programs:%=%/failpoints)"
+	install -D -t $(CARGO_TARGET_DIR)/failpoints $(fail_programs:%=$(CARGO_TARGET_DIR)/debug/%)
 
 # A program that the runtime starts for every call has no loader to wait for, and no relocations to apply.
 shim_flags := -C target-feature=+crt-static -C relocation-model=static

@@ -20,6 +20,7 @@ pub use format::{Junk, decode, encode};
 use nix::fcntl::{Flock, FlockArg};
 use spiderpool_proto::node::CniRequest;
 
+use crate::failpoint::{Point, reach};
 use crate::trust;
 
 const EXTENSION: &str = "tombstone";
@@ -125,7 +126,9 @@ fn write_once(folder: &Path, content: &[u8]) -> io::Result<PathBuf> {
     let path = folder.join(format!("{name}.{EXTENSION}"));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(at(&temporary))?;
     let written = fill(file, content).and_then(|lock| {
+        reach(Point::ShimTombstoneSynced);
         fs::rename(&temporary, &path)?;
+        reach(Point::ShimTombstoneRenamed);
         drop(lock);
         File::open(folder)?.sync_all()
     });
@@ -140,7 +143,9 @@ fn write_once(folder: &Path, content: &[u8]) -> io::Result<PathBuf> {
 /// Fills the file and syncs it. The lock says that its writer lives.
 fn fill(file: File, content: &[u8]) -> io::Result<Flock<File>> {
     let mut lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+    reach(Point::ShimTombstoneMade);
     lock.write_all(content)?;
+    reach(Point::ShimTombstoneWritten);
     lock.sync_all()?;
     Ok(lock)
 }

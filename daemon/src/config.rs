@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show what is recorded and remembered of a container or an address.
     Why(WhyArgs),
+    /// Name the places where a test can end the programs.
+    #[cfg(feature = "failpoints")]
+    FailPoints,
 }
 
 /// Flags of `run`.

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ipnet::IpNet;
 use prometheus_client::metrics::counter::Counter;
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::types::{CniError, CniResult, Code};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns, Sandbox as Record};
@@ -114,19 +115,25 @@ impl Coordinator {
             self.warnings.inc();
             warn!(container = %call.who.container, interface = inputs.interface, %warning, "Not all is as asked");
         }
+        reach(Point::RoutesAddLooked);
         self.write(call, &netns, plan.clone()).await?;
+        reach(Point::RoutesAddRecorded);
         let steps = changes(&before, &plan, &kernel.seen);
         let (kernel, outcome) = kernel.apply(steps).await?;
         drop(open);
         if !outcome.failures.is_empty() {
+            reach(Point::RoutesAddRefused);
             let (left, error) = self.take_back(call, kernel, outcome).await?;
+            reach(Point::RoutesAddUndone);
             match record.filter(|record| record.parts.contains_key(&call.who)) {
                 Some(record) => self.write(call, &netns, record.plan.clone()).await?,
                 None => self.erase(call.who.clone(), before).await?,
             }
             drop(left);
+            reach(Point::RoutesAddForgotten);
             return Err(error.into());
         }
+        reach(Point::RoutesAddMade);
         kernel.announce(&plan, &inputs.interface);
         Ok(answer(previous, &plan, &inputs.interface).render(call.config.cni_version))
     }
@@ -135,6 +142,7 @@ impl Coordinator {
     pub(crate) async fn del(&self, call: &Call) -> Ending {
         let (who, started) = (call.who.clone(), call.started);
         self.keeper.call(|ticket| Event::Unplumb { ticket, who, started }).await?;
+        reach(Point::RoutesDelBegun);
         let _turn = self.turns.take(&call.who.container).await;
         let Some(record) = self.record(call).await? else { return Ok(String::new()) };
         // No part: deleted before. A part that started later: this DEL is not meant for it.
@@ -149,8 +157,10 @@ impl Coordinator {
             withdraw(&record.plan, &call.who.interface)
         };
         let left = self.retire(&record, &after, &call.who.container).await?;
+        reach(Point::RoutesDelWithdrawn);
         self.erase(call.who.clone(), after).await?;
         drop(left);
+        reach(Point::RoutesDelErased);
         Ok(String::new())
     }
 
@@ -200,10 +210,12 @@ impl Coordinator {
                 return Ok(());
             }
         };
+        reach(Point::SandboxWithdrawn);
         for who in record.parts.into_keys() {
             self.erase(who, Plan::default()).await?;
         }
         drop(left);
+        reach(Point::SandboxForgotten);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::types::{CniError, CniResult, Code, IpConfiguration, Route};
 use spiderpool_core::address::Family;
 use spiderpool_core::node::attachment::{Allocation, Held, Netns};
@@ -41,7 +42,9 @@ impl Ipam {
     /// taken is on disk. An address that a stranger uses is passed over.
     pub(crate) async fn add(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
         let until = clock::boot().saturating_add(self.budget.as_nanos() as u64);
+        reach(Point::IpamAddBegun);
         let netns = identify(call)?;
+        reach(Point::IpamAddIdentified);
         let _admitted = tokio::select! {
             admitted = self.keeper.admit() => admitted?,
             () = tokio::time::sleep(clock::until(until)) => return Err(busy()),
@@ -61,6 +64,7 @@ impl Ipam {
         loop {
             let taken = self.take(call, &add, cancelled).await;
             let allocations = taken.map_err(|failure| strangers.explain(failure))?;
+            reach(Point::IpamAddRecorded);
             match self.prober.probe(call, &add.netns, &allocations, probes, cancelled).await? {
                 Outcome::Fit => return Ok(result(&allocations).render(call.config.cni_version)),
                 Outcome::Taken(more) => strangers.add(more),
@@ -124,7 +128,9 @@ impl Ipam {
     /// DEL: the addresses are taken back from the record; the kernel decides when they can be given out again.
     pub(crate) async fn del(&self, call: &Call) -> Ending {
         let (who, started) = (call.who.clone(), call.started);
+        reach(Point::IpamDelBegun);
         self.keeper.call(|ticket| Event::Del { ticket, who, started }).await?;
+        reach(Point::IpamDelRecorded);
         Ok(String::new())
     }
 

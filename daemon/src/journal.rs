@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_core::journal::{Batch, CommitError, Damage, Journal, Key, Record, Table};
 use spiderpool_proto::journal::{FACT, decode_key, decode_record, encode_key, encode_record, frame, unframe};
 use tracing::warn;
@@ -149,10 +150,16 @@ impl Journal for SledJournal {
     #[allow(clippy::disallowed_methods)] // the one place that knows what flush lacks
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
         self.room.for_journal().map_err(|full| CommitError(full.to_string()))?;
-        let written = self.stage(batch).and_then(|staged| self.tree.apply_batch(staged));
-        let written = written.and_then(|()| self.tree.flush());
-        written.map_err(|error| CommitError(error.to_string()))?;
-        self.data.sync_data().map_err(|error| CommitError(format!("fdatasync: {error}")))
+        let refused = |error: sled::Error| CommitError(error.to_string());
+        let staged = self.stage(batch).map_err(refused)?;
+        reach(Point::JournalDecided);
+        self.tree.apply_batch(staged).map_err(refused)?;
+        reach(Point::JournalApplied);
+        self.tree.flush().map_err(refused)?;
+        reach(Point::JournalFlushed);
+        self.data.sync_data().map_err(|error| CommitError(format!("fdatasync: {error}")))?;
+        reach(Point::JournalSynced);
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_core::journal::{CommitError, Journal};
 use spiderpool_core::message::{SessionId, Up};
 use spiderpool_core::node::Node;
@@ -162,6 +163,7 @@ impl Owner {
             }
             self.commit(&effects)?;
             self.release(effects);
+            reach(Point::BatchReleased);
             views.into_iter().for_each(|view| view(&self.node, self.journal.as_ref()));
             if stop {
                 break;

@@ -30,6 +30,7 @@ mod why;
 use config::{Cli, Command};
 
 #[allow(clippy::print_stderr)] // logging may not be set up yet, and a person is looking
+#[cfg_attr(feature = "failpoints", allow(clippy::print_stdout))] // a test is reading
 fn main() -> ExitCode {
     limit_arenas();
     let ended = match Cli::parse().command {
@@ -37,6 +38,11 @@ fn main() -> ExitCode {
         Command::Install(args) => install::install(&args),
         Command::Status(args) => status::status(&args),
         Command::Why(args) => why::why(&args),
+        #[cfg(feature = "failpoints")]
+        Command::FailPoints => {
+            spiderpool_cni::failpoint::Point::ALL.iter().for_each(|point| println!("{}", point.name()));
+            Ok(())
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

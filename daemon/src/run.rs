@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_core::journal::BootId;
 use spiderpool_core::world::Probes;
 use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
@@ -120,6 +121,7 @@ fn open(args: &RunArgs, room: &Arc<Room>, boot_id: &str, metrics: JournalMetrics
     let boot = u128::from_str_radix(&boot_id.replace('-', ""), 16).context("this boot's ID is no UUID")?;
     let cooldown = args.cooldown.as_nanos() as u64;
     let (journal, node) = replay(&args.state_dir.join("journal"), room, BootId(boot), cooldown)?;
+    reach(Point::StartReplayed);
     let (messages_out, messages) = mpsc::unbounded_channel();
     let (errands_out, errands) = mpsc::unbounded_channel();
     let outlets = Outlets { messages: messages_out, errands: errands_out };
@@ -185,7 +187,9 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let server =
         Server::new(Rooms { rules, room, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
     server.drain().await;
+    reach(Point::StartDrained);
     settler.round().await?;
+    reach(Point::StartSettled);
     let mut settling = tokio::spawn(settler.run(errands));
     let asking = tokio::spawn(quarantine::run(keeper.clone(), args.proc.clone()));
     let mut draining = tokio::spawn(drain_now_and_then(spool, server.clone()));

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::spool;
 use spiderpool_cni::types::{CniError, Code};
 use spiderpool_proto::node::CniRequest;
@@ -43,9 +44,11 @@ impl Spool {
                 Ok(request) => {
                     if is_settled(del(request).await) {
                         done += 1;
+                        reach(Point::TombstoneDone);
                         if let Err(error) = spool::remove(&path) {
                             warn!(%error, "Cannot remove a tombstone");
                         }
+                        reach(Point::TombstoneRemoved);
                     }
                 }
                 Err(reason) => {

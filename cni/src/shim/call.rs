@@ -22,6 +22,7 @@ use tonic::{
 
 use super::{settings::Settings, verb::Verb};
 use crate::{
+    failpoint::{Point, reach},
     spool,
     types::{CniError, Code},
 };
@@ -63,7 +64,10 @@ pub(super) fn call(verb: Verb, request: CniRequest, settings: &Settings) -> Resu
             })
         });
     match reply {
-        Ok(outcome) => Ok(outcome),
+        Ok(outcome) => {
+            reach(Point::ShimAnswered);
+            Ok(outcome)
+        }
         Err(failure) if verb == Verb::Del => entomb(&request, settings, &failure),
         Err(failure) => Err(failure.into_error(verb, settings)),
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::types::ValidAttachment;
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns, Plugin};
@@ -114,11 +115,13 @@ impl Settler {
         for (netns, addresses) in &dying {
             let Some(Seen::Alive(here)) = seen.get(netns) else { continue };
             for (address, netns) in addresses.iter().filter(|(address, _)| !here.contains(address)) {
+                reach(Point::AddressGone);
                 let evidence = Evidence::AddressGone(*address, netns.clone());
                 self.keeper.tell(Event::Evidence(evidence)).await?;
             }
         }
         for place in places.into_iter().filter(|(_, netns)| seen.get(&netns.identity()) == Some(&Seen::Gone)) {
+            reach(Point::SandboxGone);
             let (container, netns) = place.clone();
             self.coordinator.forget(&container, &netns).await?;
             self.keeper.tell(Event::Evidence(Evidence::SandboxGone { container, netns })).await?;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_core::plan::Mac;
 
 use super::wire::Wire;
@@ -18,6 +19,7 @@ pub(crate) fn announce(sandbox: &Sandbox, index: u32, mac: Mac, addresses: &[IpA
     let wire = Wire::open(&sandbox.namespace, index)?;
     for address in addresses {
         for frame in frame::announcements(mac, *address) {
+            reach(Point::RoutesAnnouncing);
             wire.send(&frame).map_err(NetError::kernel(format!("announce {address}")))?;
         }
     }

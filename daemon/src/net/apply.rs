@@ -3,6 +3,7 @@
 use std::io;
 
 use nix::errno::Errno;
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_core::plan::{Change, Object, Observation, Side};
 
 use super::netlink::{errno, is_absent};
@@ -45,6 +46,9 @@ pub(crate) fn apply(
                 return work.outcome;
             }
         }
+        if side == Side::Pod {
+            reach(Point::RoutesAddPodMade);
+        }
     }
     work.outcome
 }
@@ -60,6 +64,9 @@ pub(crate) fn apply_all(
     for side in [Side::Pod, Side::Host] {
         let own: Vec<&Change> = changes.iter().filter(|change| change.side() == side).collect();
         work.make(&own, side);
+        if side == Side::Pod {
+            reach(Point::RoutesPodWithdrawn);
+        }
     }
     work.outcome
 }
@@ -112,6 +119,7 @@ impl Work<'_> {
                 continue;
             };
             if let Some(sandbox) = self.sandbox.as_deref() {
+                reach(Point::KernelSetting);
                 let answer = sandbox.sysctls.write(&to.key, &to.value);
                 self.judge(change, answer);
             }

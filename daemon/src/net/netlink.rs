@@ -15,6 +15,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use socket2::SockRef;
+use spiderpool_cni::failpoint::{Point, reach};
 
 use super::request::{self, Request};
 use super::{NetError, PATIENCE, answer};
@@ -22,8 +23,9 @@ use super::{NetError, PATIENCE, answer};
 /// Greater than any message that the kernel makes (NLMSG_GOODSIZE and dumps of up to 32 KiB).
 const BUFFER: usize = 64 << 10;
 
-/// Requests in one burst: their answers must fit the socket's receive buffer.
-const BURST: usize = 64;
+/// Requests in one burst: their answers must fit the socket's receive buffer. The kernel takes a burst whole, so a test
+/// that ends the daemon within one has it sent in parts.
+const BURST: usize = if cfg!(feature = "failpoints") { 1 } else { 64 };
 
 /// Attempts at a dump that changes interrupt.
 const ATTEMPTS: usize = 5;
@@ -106,6 +108,7 @@ impl Connection {
             for Request { message, flags } in requests.by_ref().take(BURST) {
                 self.serialize(message, flags | NLM_F_ACK, &mut bytes);
             }
+            reach(Point::KernelRequest);
             self.send(&bytes)?;
             for sequence in first..=self.sequence {
                 answers.push(self.acknowledgement(sequence)?);
