@@ -93,7 +93,14 @@ impl Coordinator {
             return Ok(previous.render(call.config.cni_version));
         };
         let _turn = self.turns.take(&call.who.container).await;
-        let record = self.record(call).await?;
+        let record = match self.record(call).await? {
+            // The daemon ended in the middle of this very call: it begins anew, so that nothing stays of it if it fails.
+            Some(begun) if begun.parts.get(&call.who) == Some(&call.started) => {
+                self.withdraw(call, &begun).await?;
+                self.record(call).await?
+            }
+            record => record,
+        };
         let recorded = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
         let ask = Ask::of_inputs(&recorded, &inputs);
         let kernel = Kernel::open(call.netns.clone(), &self.proc, ask).await?.map_err(netns_error)?;
@@ -149,6 +156,13 @@ impl Coordinator {
         if record.parts.get(&call.who).is_none_or(|part| *part > call.started) {
             return Ok(String::new());
         }
+        self.withdraw(call, &record).await?;
+        reach(Point::RoutesDelErased);
+        Ok(String::new())
+    }
+
+    /// Takes back what an attachment's part of a record wants, and erases the part.
+    async fn withdraw(&self, call: &Call, record: &Record) -> Result<(), Failure> {
         // An interface whose DEL was lost may have come back in another network: what it wants is that one's now.
         let of_another = |other: &Attachment| *other != call.who && other.interface == call.who.interface;
         let after = if record.parts.keys().any(of_another) {
@@ -156,12 +170,11 @@ impl Coordinator {
         } else {
             withdraw(&record.plan, &call.who.interface)
         };
-        let left = self.retire(&record, &after, &call.who.container).await?;
+        let left = self.retire(record, &after, &call.who.container).await?;
         reach(Point::RoutesDelWithdrawn);
         self.erase(call.who.clone(), after).await?;
         drop(left);
-        reach(Point::RoutesDelErased);
-        Ok(String::new())
+        Ok(())
     }
 
     /// CHECK: the kernel is as the record says.

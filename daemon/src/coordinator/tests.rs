@@ -176,6 +176,28 @@ fn a_failed_add_leaves_nothing_behind() {
     assert_eq!(lines(&lab.state()), lines(&before));
 }
 
+/// Rule: All or nothing. The daemon ended after it had made what an ADD planned, and before it answered; the program calls
+/// again, and now the kernel refuses.
+#[test]
+fn a_retry_that_fails_leaves_nothing_of_the_call_it_repeats() {
+    let lab = Lab::new();
+    let rival =
+        format!("-n {} link add link ens192 name rival address 0a:1b:0a:06:d4:91 type macvlan mode bridge", lab.node);
+    ip(&rival.split(' ').collect::<Vec<_>>());
+    ip(&["-n", &lab.node, "link", "set", "rival", "up"]);
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let add = call(Verb::Add, &lab, json!({}));
+        daemon.coordinator.add(&add).await.unwrap();
+        daemon.coordinator.add(&add).await.unwrap();
+        daemon.coordinator.check(&call(Verb::Check, &lab, json!({}))).await.unwrap();
+        let again = Call { started: add.started, ..call(Verb::Add, &lab, json!({"podMACPrefix": "0a:1b"})) };
+        assert_eq!(error(daemon.coordinator.add(&again).await).code, Code::Io);
+        assert_eq!(daemon.plans().await, 0);
+    });
+    assert_eq!(lines(&lab.state()), lines(&before));
+}
+
 /// Rule: DEL always ends.
 #[test]
 fn del_needs_neither_settings_nor_the_namespace() {
