@@ -4,19 +4,24 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use crate::clock::wait_for;
+use crate::clock::{Deadline, wait_for};
 use crate::namespace::Namespace;
 use crate::program::Program;
-use crate::software::Product;
+use crate::software::{FAIL_POINTS, Product};
 
 /// How long the daemon may take to serve, or to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// As many bytes at the end of the log hold what a daemon said last.
+const LAST_WORDS: u64 = 4096;
 
 /// Where a daemon keeps things.
 #[derive(Clone, Debug)]
@@ -37,12 +42,25 @@ pub struct Daemon {
     node: String,
     namespace: Namespace,
     places: Places,
+    programs: OnceLock<Product>,
     child: Mutex<Option<Child>>,
 }
 
 impl Daemon {
     pub(crate) fn new(node: &str, namespace: Namespace, places: Places) -> Self {
-        Self { node: node.to_owned(), namespace, places, child: Mutex::new(None) }
+        Self { node: node.to_owned(), namespace, places, programs: OnceLock::new(), child: Mutex::new(None) }
+    }
+
+    /// Uses other programs than the shipped ones, from the first start on.
+    ///
+    /// # Errors
+    /// It was said before.
+    pub fn use_programs(&self, programs: Product) -> Result<()> {
+        self.programs.set(programs).ok().with_context(|| format!("{} has its programs already", self.node))
+    }
+
+    fn programs(&self) -> Result<Product> {
+        self.programs.get().cloned().map_or_else(Product::find, Ok)
     }
 
     /// Puts the shims in place, with no daemon to answer them.
@@ -50,7 +68,7 @@ impl Daemon {
     /// # Errors
     /// A program is missing.
     pub fn install_shims(&self) -> Result<()> {
-        self.install(&Product::find()?)
+        self.install(&self.programs()?)
     }
 
     /// Starts one more daemon of the same flags beside the one that runs. It logs into the same file; the caller ends it.
@@ -58,7 +76,7 @@ impl Daemon {
     /// # Errors
     /// A program is missing.
     pub fn start_second(&self) -> Result<Child> {
-        self.namespace.spawn(self.command(&Product::find()?, &[], &[])?)
+        self.namespace.spawn(self.command(&self.programs()?, &[], &[])?)
     }
 
     /// Puts the shims in place, starts the daemon and waits until it serves.
@@ -94,7 +112,7 @@ impl Daemon {
     }
 
     fn begin(&self, wrapper: &[&str], arguments: &[&str], patience: Duration) -> Result<()> {
-        let product = Product::find()?;
+        let product = self.programs()?;
         self.install(&product)?;
         let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
@@ -111,6 +129,58 @@ impl Daemon {
         // Also one that did not come up is kept: it must not be left running unseen.
         *slot = Some(child);
         ready.with_context(|| format!("its log ends with:\n{}", self.log_end())).map(drop)
+    }
+
+    /// Starts the daemon, built with fail points, so that it kills itself when it gets to one of these for the time that is
+    /// given with it. Does not wait until it serves: it may never come to that.
+    ///
+    /// # Errors
+    /// A program is missing, or the daemon runs already.
+    pub fn start_failing(&self, points: &[(&str, u64)], arguments: &[&str]) -> Result<()> {
+        let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            bail!("the daemon of {} runs already", self.node);
+        }
+        let mut command = self.command(&self.programs()?, &[], arguments)?;
+        let points: Vec<_> = points.iter().map(|(point, hit)| format!("{point}:{hit}")).collect();
+        command.env(FAIL_POINTS, points.join(","));
+        *slot = Some(self.namespace.spawn(command)?);
+        Ok(())
+    }
+
+    /// The fail point at which it ended, by its last words.
+    ///
+    /// # Errors
+    /// They do not say.
+    pub fn failed_at(&self) -> Result<String> {
+        let mut log = File::open(&self.places.log)?;
+        let begin = log.metadata()?.len().saturating_sub(LAST_WORDS);
+        log.seek(SeekFrom::Start(begin))?;
+        let mut words = Vec::new();
+        log.read_to_end(&mut words)?;
+        let words = String::from_utf8_lossy(&words).into_owned();
+        let said = words.lines().rev().find_map(|line| line.split_once("fail point: "));
+        said.map(|(_, point)| point.to_owned()).with_context(|| format!("no fail point in its last words: {words}"))
+    }
+
+    /// Waits for the daemon to end by itself; none: it still runs after `patience`.
+    ///
+    /// # Errors
+    /// It did not run.
+    pub fn ends_within(&self, patience: Duration) -> Result<Option<ExitStatus>> {
+        let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = slot.as_mut().with_context(|| format!("the daemon of {} does not run", self.node))?;
+        let deadline = Deadline::after(patience);
+        loop {
+            if let Some(status) = child.try_wait().context("wait for the daemon")? {
+                *slot = None;
+                return Ok(Some(status));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Ends the daemon with SIGTERM and waits for it.

@@ -22,6 +22,7 @@
 
 mod capture;
 mod chain;
+mod checker;
 mod clock;
 mod daemon;
 pub mod example;
@@ -42,6 +43,7 @@ mod topology;
 
 pub use capture::{Capture, Direction, Packet, Payload};
 pub use chain::Chain;
+pub use checker::{Checker, Kept, Picture, Tenure, never_shared};
 pub use clock::{Deadline, Stopwatch, wait_for};
 pub use daemon::Daemon;
 pub use folder::Folder;

@@ -1,14 +1,17 @@
 //! A CNI program called as a runtime calls it, with nothing between.
 
 use anyhow::{Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::namespace::Namespace;
 use crate::program::{Finished, Program};
+use crate::software::FAIL_POINTS;
 
 /// An installed CNI program with the environment of one attachment. Each method that changes it gives a new one.
 #[derive(Clone, Debug)]
@@ -56,6 +59,12 @@ impl Shim {
         self
     }
 
+    /// Built with fail points: to kill itself at one of them.
+    #[must_use]
+    pub fn failing(self, point: &str) -> Self {
+        self.variable(FAIL_POINTS, &format!("{point}:1"))
+    }
+
     /// Without a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
@@ -98,6 +107,11 @@ impl Answer {
     /// Whether it ended well.
     pub fn is_success(&self) -> bool {
         self.finished.status.success()
+    }
+
+    /// Whether SIGKILL ended it.
+    pub fn was_killed(&self) -> bool {
+        self.finished.status.signal() == Some(Signal::SIGKILL as i32)
     }
 
     /// The result that it printed.

@@ -19,6 +19,9 @@ const MACHINE: [(&str, &str); 6] = [
     ("/usr/lib/cni/macvlan", "containernetworking-plugins"),
 ];
 
+/// Names the fail points at which a program ends, and the time: `NAME:HIT,NAME:HIT`.
+pub(crate) const FAIL_POINTS: &str = "SPIDERPOOL_FAIL_POINTS";
+
 /// The product's programs as built.
 #[derive(Clone, Debug)]
 pub struct Product {
@@ -42,12 +45,43 @@ impl Product {
                 Self { agent: target.join("release/spiderpool-agent"), shims: target.join("shim") }
             }
         };
-        for program in [&product.agent, &product.shims.join("spiderpool"), &product.shims.join("coordinator")] {
+        product.or_missing("run `make build`, or name the folder in SPIDERPOOL_BIN")
+    }
+
+    /// As [`Product::find`], built with fail points: in the folder `SPIDERPOOL_FAILPOINTS_BIN`, or else in `failpoints` of
+    /// cargo's target folder.
+    ///
+    /// # Errors
+    /// As [`Product::find`].
+    pub fn with_fail_points() -> Result<Self> {
+        let folder = match env::var_os("SPIDERPOOL_FAILPOINTS_BIN").map(PathBuf::from) {
+            Some(folder) => folder,
+            None => target_folder()?.join("failpoints"),
+        };
+        let product = Self { agent: folder.join("spiderpool-agent"), shims: folder };
+        product.or_missing("run `make failpoints`, or name the folder in SPIDERPOOL_FAILPOINTS_BIN")
+    }
+
+    /// The names of the fail points that the programs are built with.
+    ///
+    /// # Errors
+    /// They are built without.
+    pub fn fail_points(&self) -> Result<Vec<String>> {
+        let output = Command::new(&self.agent).arg("fail-points").output().context("ask for fail points")?;
+        if !output.status.success() {
+            bail!("{} has no fail points: run `make failpoints`", self.agent.display());
+        }
+        let text = String::from_utf8(output.stdout).context("names of fail points")?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    fn or_missing(self, remedy: &str) -> Result<Self> {
+        for program in [&self.agent, &self.shims.join("spiderpool"), &self.shims.join("coordinator")] {
             if !program.is_file() {
-                bail!("{} is missing: run `make build`, or name the folder in SPIDERPOOL_BIN", program.display());
+                bail!("{} is missing: {remedy}", program.display());
             }
         }
-        Ok(product)
+        Ok(self)
     }
 }
 

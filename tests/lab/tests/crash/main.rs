@@ -7,6 +7,7 @@ mod full;
 mod image;
 mod life;
 mod lost;
+mod points;
 mod power;
 mod read_only;
 mod storm;

@@ -1,0 +1,241 @@
+//! SIGKILL at every fail point, under 32 callers of both plugins.
+//!
+//! Every place that the programs name is visited: those of the daemon in an order that is drawn, those of the CNI programs
+//! by the callers all the while. After each round the callers keep what they have, and the checker holds kernel, records
+//! and answers against each other; then everything is deleted, and nothing may be left.
+
+mod caller;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use spiderpool_lab::example::{self, GATEWAY, POOL, SUBNET, UNDERLAY_LINK};
+use spiderpool_lab::{Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, never_shared, wait_for};
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use caller::{Caller, Kind, Lots, Shared};
+
+const CALLERS: usize = 32;
+/// At each place, unless SPIDERPOOL_KILLS says more or fewer.
+const KILLS: usize = 100;
+/// The kills are spread over so many rounds, each of which visits all places in an order of its own and is judged.
+const ROUNDS: usize = 10;
+/// No address rests, so that each is given out again at once; an ADD that finds none fails soon.
+const FLAGS: [&str; 4] = ["--cooldown", "0", "--budget", "1"];
+/// Last bytes of the pool's addresses: a few less than there are callers, so that somebody waits for each that comes free.
+const BYTES: RangeInclusive<u8> = 145..=174;
+/// Of the places at one time.
+const ARMED: usize = 8;
+/// How long a daemon may live without getting to one of its places.
+const LIFE: Duration = Duration::from_secs(2);
+/// Lives in a row that do not get to one: then nothing leads there.
+const IN_VAIN: usize = 10;
+/// Between two GCs.
+const PAUSE: Duration = Duration::from_millis(150);
+/// Of the MAC addresses that some callers ask for, and that others have.
+const PREFIX: &str = "0a:1b";
+
+/// Most times that a place is passed before the daemon is killed there: some are passed many times a call, others in few.
+fn passes(point: &str) -> u64 {
+    match point {
+        "kernel-request" => 40,
+        "kernel-setting" => 6,
+        _ if point.starts_with("journal-") => 6,
+        _ if point.starts_with("ipam-") => 3,
+        _ => 1,
+    }
+}
+
+/// Somebody has every MAC address that the prefix makes of an address of the pool: setting it is refused by the kernel.
+fn rivals(node: &Node) -> Result<Namespace> {
+    let rivals = node.sandbox("rivals")?;
+    let reference = rivals.reference();
+    let (mut links, mut up) = (String::new(), String::new());
+    for byte in BYTES {
+        links += &format!(
+            "link add link {UNDERLAY_LINK} name r{byte} netns {reference} address {PREFIX}:0a:06:d4:{byte:02x} \
+             type macvlan mode bridge\n"
+        );
+        up += &format!("link set r{byte} up\n");
+    }
+    node.namespace().ip_batch(&links)?;
+    rivals.ip_batch(&up)?;
+    Ok(rivals)
+}
+
+fn kills() -> Result<usize> {
+    env::var("SPIDERPOOL_KILLS")
+        .map_or(Ok(KILLS), |text| text.parse().with_context(|| format!("SPIDERPOOL_KILLS={text}")))
+}
+
+fn pool() -> String {
+    let (first, last) = (BYTES.start(), BYTES.end());
+    format!(
+        "apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderIPPool\nmetadata:\n  name: {POOL}\nspec:\n  \
+         subnet: {SUBNET}\n  gateway: {GATEWAY}\n  ips: [10.6.212.{first}-10.6.212.{last}]\n"
+    )
+}
+
+/// Calls GC of both plugins now and then; the kernel decides, so an empty list is safe. It may find no daemon.
+fn collect_garbage(node: &Node) -> Result<()> {
+    for program in ["spiderpool", "coordinator"] {
+        let config = json!({
+            "cniVersion": "1.1.0", "name": caller::NETWORK, "type": program, "cni.dev/valid-attachments": [],
+        });
+        drop(node.shim(program).call("GC", config)?);
+    }
+    Ok(())
+}
+
+/// How often the daemon was killed at each of its places.
+type Kills<'a> = BTreeMap<&'a str, usize>;
+
+/// Kills the daemon until it has died at each place so many times. Each life is to end at one of the places that have seen
+/// the fewest deaths, whichever comes first.
+fn kill_at_each(shared: &Shared<'_>, kills: &mut Kills<'_>, times: usize, lots: &mut Lots) -> Result<()> {
+    let (node, mut in_vain) = (shared.node, 0);
+    // A caller that has seen something wrong ends it.
+    while !shared.over.load(Ordering::Relaxed) {
+        let mut places: Vec<&str> =
+            kills.iter().filter(|(_, count)| **count < times).map(|(place, _)| *place).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        lots.shuffle(&mut places);
+        places.sort_by_key(|place| kills[place]);
+        let armed: Vec<_> = places.iter().take(ARMED).map(|place| (*place, 1 + lots.below(passes(place)))).collect();
+        node.daemon().start_failing(&armed, &FLAGS)?;
+        match node.daemon().ends_within(LIFE)? {
+            Some(status) if status.signal() == Some(Signal::SIGKILL as i32) => {
+                let place = node.daemon().failed_at()?;
+                *kills.get_mut(&*place).with_context(|| format!("nobody asked for {place}"))? += 1;
+                in_vain = 0;
+            }
+            Some(status) => bail!("the daemon ended by itself: {status}"),
+            None => {
+                node.daemon().kill()?;
+                in_vain += 1;
+                ensure!(in_vain < IN_VAIN, "the daemon gets to none of {places:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The callers at work while the daemon is killed. At the end each of them holds what it may hold.
+fn storm(shared: &Shared<'_>, callers: &mut [Caller<'_>], kill: impl FnOnce() -> Result<()>) -> Result<()> {
+    shared.over.store(false, Ordering::Relaxed);
+    let collecting = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let callers: Vec<_> = callers
+            .iter_mut()
+            .map(|caller| {
+                scope.spawn(move || caller.work().inspect_err(|_| caller.shared.over.store(true, Ordering::Relaxed)))
+            })
+            .collect();
+        let collector = scope.spawn(|| -> Result<()> {
+            while collecting.load(Ordering::Relaxed) {
+                collect_garbage(shared.node)?;
+                thread::sleep(PAUSE);
+            }
+            Ok(())
+        });
+        let killed = kill();
+        let killed = killed.and_then(|()| shared.node.daemon().start_with(&FLAGS));
+        shared.over.store(true, Ordering::Relaxed);
+        let worked =
+            callers.into_iter().try_for_each(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
+        collecting.store(false, Ordering::Relaxed);
+        let collected = collector.join().map_err(|_| anyhow!("the collector panicked"))?;
+        killed.and(worked).and(collected)
+    })
+}
+
+fn kept<'a>(callers: &'a [Caller<'_>]) -> Vec<Kept<'a>> {
+    callers.iter().filter_map(Caller::kept).collect()
+}
+
+/// What is kept is kept by all, also by the daemon after this one; then it goes, and nothing is left.
+fn judge(checker: &Checker<'_>, shared: &Shared<'_>, callers: &mut [Caller<'_>]) -> Result<()> {
+    let node = shared.node;
+    let tenures: Vec<_> = callers.iter().flat_map(|caller| caller.tenures.iter().cloned()).collect();
+    never_shared(&tenures)?;
+    let agree = |callers: &[Caller<'_>]| {
+        let pods: Vec<_> = callers.iter().map(Caller::pod).collect();
+        // A sandbox that ended a moment ago is still on its way out of the kernel.
+        let mut latest = Ok(());
+        let agreed = wait_for("records and kernel to be as answered", Duration::from_secs(5), || {
+            latest = checker.records(POOL, &kept(callers)).and_then(|()| checker.kernel(&pods, &kept(callers)));
+            Ok(latest.is_ok().then_some(()))
+        });
+        agreed.or(latest)
+    };
+    collect_garbage(node)?;
+    agree(callers).context("after the storm")?;
+    checker.plans(&kept(callers))?;
+    node.daemon().kill()?;
+    node.daemon().start_with(&FLAGS)?;
+    agree(callers).context("after one more kill")?;
+    callers.iter_mut().try_for_each(Caller::let_go)?;
+    agree(callers).context("after all was deleted")?;
+    wait_for("nothing to be dying", Duration::from_secs(15), || {
+        Ok((shared.inspect.counts(POOL)?.dying == 0).then_some(()))
+    })
+}
+
+/// Rules: Durable first, One holder, All or nothing, Live means held, DEL always ends.
+#[test]
+fn nothing_is_lost_shared_or_left_behind_wherever_a_program_is_killed() -> Result<()> {
+    let programs = Product::with_fail_points()?;
+    let points = programs.fail_points()?;
+    let (of_shims, of_daemon): (Vec<_>, Vec<_>) = points.iter().cloned().partition(|point| point.starts_with("shim-"));
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.daemon().use_programs(programs)?;
+    node.standalone().write("pool.yaml", &pool())?;
+    node.daemon().start_with(&FLAGS)?;
+    node.daemon().kill()?;
+    let _rivals = rivals(node)?;
+    let checker = Checker::new(node, lab.inspect(node))?;
+    let shared = Shared::new(&lab, node, &checker, &of_shims);
+    let mut callers =
+        (0..CALLERS).map(|number| Caller::new(&shared, number, Kind::of(number))).collect::<Result<Vec<_>>>()?;
+    let only = env::var("SPIDERPOOL_POINTS").unwrap_or_default();
+    let chosen = of_daemon.iter().map(String::as_str).filter(|point| point.contains(&only));
+    let (mut lots, mut killed) = (Lots::new(1), chosen.map(|point| (point, 0)).collect::<Kills<'_>>());
+    for round in 1..=ROUNDS {
+        let stopwatch = Stopwatch::start();
+        let times = kills()? * round / ROUNDS;
+        let outcome = storm(&shared, &mut callers, || kill_at_each(&shared, &mut killed, times, &mut lots));
+        let stormed = stopwatch.elapsed();
+        let outcome = outcome.and_then(|()| judge(&checker, &shared, &mut callers));
+        outcome.with_context(|| format!("round {round}; the log ends with:\n{}", log_end(node)))?;
+        let (stormed, all) = (stormed.as_secs_f64(), stopwatch.elapsed().as_secs_f64());
+        println!("round {round}: {times} kills at each place in {stormed:.1} s, judged in {:.1} s", all - stormed);
+        node.daemon().kill()?;
+        // What is remembered of old calls makes each start longer.
+        fs::remove_dir_all(node.daemon().state().join("journal"))?;
+    }
+    let served: usize = callers.iter().map(|caller| caller.tenures.len()).sum();
+    println!("{served} ADDs were served");
+    for (point, killed) in of_shims.iter().zip(shared.shim_kills()) {
+        println!("{point}: {killed} kills");
+        // A few places alone take too little time for all that.
+        ensure!(!only.is_empty() || killed >= kills()?, "a CNI program was killed at {point} only {killed} times");
+    }
+    ensure!(!only.is_empty() || served > kills()? * killed.len() / 4, "only {served} ADDs were served");
+    Ok(())
+}
+
+fn log_end(node: &Node) -> String {
+    let log = node.daemon().log().unwrap_or_default();
+    let lines: Vec<_> = log.lines().filter(|line| !line.contains("GC does not list")).collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
