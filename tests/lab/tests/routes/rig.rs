@@ -99,7 +99,17 @@ impl Rig {
 
     /// A Pod whose eth0 has IPv4 alone.
     pub(crate) fn pod(&self) -> Result<Pod> {
-        self.lab.pod("worker01", example::nginx_rswak())
+        let pod = self.lab.pod("worker01", example::nginx_rswak())?;
+        // A moment after both ends are up the kernel gives them link-local addresses, and no route is `linkdown` any more.
+        wait_for("eth0 to be settled", Duration::from_secs(5), || {
+            let (inside, outside) = (routing(pod.namespace())?, routing(self.host())?);
+            let local = |routes: &str, link: &str| {
+                routes.lines().any(|route| route.starts_with("local fe80:") && route.contains(&format!("dev {link} ")))
+            };
+            let settled = local(&inside, "eth0") && local(&outside, pod.host_link()) && !outside.contains("linkdown");
+            Ok(settled.then_some(()))
+        })?;
+        Ok(pod)
     }
 
     /// A Pod whose eth0 has both families.
