@@ -109,15 +109,15 @@ fn a_count_without_end_is_broken() {
         Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop)
     };
     let endless = |key: Key, record| assert_eq!(put(&key, record), Err(Broken::Stray(key)));
-    endless(Key::Meta, Record::Meta(Meta { session: u64::MAX, ..*busy().node.meta() }));
-    let resting = Released::Resting { order: u64::MAX, until: 0 };
+    endless(Key::Meta, Record::Meta(Meta { session: 1 << 63, ..*busy().node.meta() }));
+    let resting = Released::Resting { order: 1 << 63, until: 0 };
     endless(Key::Released(ip("10.1.1.5")), Record::Released(resting));
     let mut rows = busy().rows;
     let fact = rows[&Key::Fact(0)].clone();
     rows.retain(|key, _| !matches!(key, Key::Fact(_)));
-    rows.insert(Key::Fact(u64::MAX), fact);
+    rows.insert(Key::Fact(1 << 63), fact);
     let ended = Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop);
-    assert_eq!(ended, Err(Broken::Stray(Key::Fact(u64::MAX))));
+    assert_eq!(ended, Err(Broken::Stray(Key::Fact(1 << 63))));
 }
 
 /// What happened is told in order, and the oldest goes once there is too much of it.
