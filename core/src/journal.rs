@@ -162,5 +162,8 @@ pub enum Table {
     /// All, facts last.
     All,
     /// Facts alone, oldest first.
-    Facts,
+    Facts {
+        /// The sequence to begin with.
+        from: u64,
+    },
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_core::journal::{Batch, CommitError, Damage, Journal, Key, Record, Table};
-use spiderpool_proto::journal::{FACT, decode_key, decode_record, encode_key, encode_record, frame, unframe};
+use spiderpool_proto::journal::{decode_key, decode_record, encode_key, encode_record, frame, unframe};
 use tracing::warn;
 
 use crate::room::{Full, Room};
@@ -91,8 +91,7 @@ impl SledJournal {
     }
 
     /// Whole values with their keys, in order, each joined from its pieces.
-    fn raw(&self, from: Option<u8>) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Damage>> + '_ {
-        let start = from.map_or_else(Vec::new, |first| vec![first]);
+    fn raw(&self, start: Vec<u8>) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Damage>> + '_ {
         let mut rows = self.tree.range(start..).peekable();
         std::iter::from_fn(move || {
             let first = match rows.next()? {
@@ -140,11 +139,11 @@ impl SledJournal {
 
 impl Journal for SledJournal {
     fn rows(&self, table: Table) -> Box<dyn Iterator<Item = Result<(Key, Record), Damage>> + '_> {
-        let from = match table {
-            Table::All => None,
-            Table::Facts => Some(FACT),
+        let start = match table {
+            Table::All => Vec::new(),
+            Table::Facts { from } => encode_key(&Key::Fact(from)),
         };
-        Box::new(self.raw(from).map(|row| row.and_then(|(name, value)| decode(&name, &value))))
+        Box::new(self.raw(start).map(|row| row.and_then(|(name, value)| decode(&name, &value))))
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that knows what flush lacks

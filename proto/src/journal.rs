@@ -44,7 +44,7 @@ const RELEASED: u8 = b'r';
 const WORD: u8 = b'w';
 const SANDBOX: u8 = b's';
 /// Facts sort behind all other rows.
-pub const FACT: u8 = b'~';
+const FACT: u8 = b'~';
 
 /// A key as bytes.
 pub fn encode_key(key: &Key) -> Vec<u8> {

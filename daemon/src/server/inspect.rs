@@ -1,11 +1,11 @@
 //! The operators' views: rendered from the state as it is on disk.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use spiderpool_core::journal::{Journal, Key, Record, Table};
+use spiderpool_core::journal::Journal;
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Held};
 use spiderpool_core::node::history::{Fact, FactKind};
@@ -21,16 +21,15 @@ use crate::view::View;
 
 mod container;
 mod dying;
+mod history;
 mod waiting;
 
+use container::Match;
 use dying::Dead;
 
 /// Allocations on a page when the caller does not say.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
-
-/// Most facts in an answer: the latest ones.
-const FACTS: usize = 1000;
 
 /// The service.
 #[derive(Clone)]
@@ -99,13 +98,12 @@ impl Inspect for Inspector {
             Status::invalid_argument(format!("address {text:?} is not an IP address; write it without a prefix length"))
         })?;
         let name = self.node.clone();
-        let look = move |node: &Node, journal: &dyn Journal| {
-            let mut seen = state(node, address, &name);
-            seen.history = history(journal, |fact| fact.address == address)?;
+        let look = move |node: &Node, _: &dyn Journal| {
             let dead = node.leases().dying().get(&address).map(|dying| Dead::new(address, dying));
-            Ok((seen, dead))
+            Ok((state(node, address, &name), dead))
         };
         let (mut seen, dead) = self.look(look).await?;
+        seen.history = self.history(move |fact| fact.address == address).await?;
         if let Some(dead) = self.explain(dead.into_iter().collect()).await?.first() {
             seen.dying_reason = dead.reason;
         }
@@ -114,9 +112,16 @@ impl Inspect for Inspector {
 
     async fn get_container(&self, request: Request<wire::GetContainerRequest>) -> Answer<wire::Container> {
         let asked = request.into_inner().container_id;
-        let name = self.node.clone();
-        let look = move |node: &Node, journal: &dyn Journal| container::container(node, journal, &name, &asked);
+        let id = match self.find(&asked).await? {
+            Match::One(id) => id,
+            Match::Several(matches) => {
+                return Ok(Response::new(wire::Container { matches, ..wire::Container::default() }));
+            }
+        };
+        let (name, shown) = (self.node.clone(), Arc::clone(&id));
+        let look = move |node: &Node, _: &dyn Journal| Ok(container::show(node, &name, &shown));
         let (mut found, dead) = self.look(look).await?;
+        found.history = self.history(move |fact| fact.attachment.container == id).await?;
         found.dying = self.explain(dead).await?;
         Ok(Response::new(found))
     }
@@ -156,23 +161,6 @@ fn page_of(size: u32) -> Result<usize, Status> {
         size @ 1..=LARGEST_PAGE => Ok(size),
         size => Err(Status::invalid_argument(format!("page_size {size} is above {LARGEST_PAGE}"))),
     }
-}
-
-/// The facts that are wanted, the latest ones.
-fn history(journal: &dyn Journal, wanted: impl Fn(&Fact) -> bool) -> Result<Vec<wire::Fact>, Status> {
-    let mut found = VecDeque::new();
-    for row in journal.rows(Table::Facts) {
-        if let (Key::Fact(sequence), Record::Fact(told)) =
-            row.map_err(|damage| Status::data_loss(damage.to_string()))?
-            && wanted(&told)
-        {
-            if found.len() == FACTS {
-                found.pop_front();
-            }
-            found.push_back(fact(sequence, &told));
-        }
-    }
-    Ok(found.into())
 }
 
 fn pool(node: &Node, name: &str, known: Option<&Pool>) -> wire::Pool {
@@ -299,7 +287,7 @@ fn token(who: &Attachment) -> String {
 
 fn as_token(token: &str) -> Result<Attachment, Status> {
     let mut parts = token.split('/');
-    let mut next = || parts.next().map(std::sync::Arc::from);
+    let mut next = || parts.next().map(Arc::from);
     match (next(), next(), next(), next()) {
         (Some(container), Some(interface), Some(network), None) => Ok(Attachment { container, interface, network }),
         _ => Err(no_token()),
