@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use spiderpool_lab::example::POOL;
+use spiderpool_lab::{Answer, Pod};
 
 use crate::rig::{NET1, POOL_SIX, Rig, chain, routing};
 
@@ -56,38 +57,19 @@ fn a_container_in_a_new_namespace_begins_anew() -> Result<()> {
     let rig = Rig::start()?;
     let before = routing(rig.host())?;
     let (old, new) = (rig.pod()?, rig.pod()?);
-    let call = |pod: &spiderpool_lab::Pod, address: &str, extra: &str| -> Result<_> {
-        let reference = pod.namespace().reference();
-        if !pod.namespace().ip(&["link"])?.contains("net1") {
-            rig.host().ip_batch(&format!(
-                "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
-            ))?;
-            pod.namespace().ip_batch(&format!("addr add {address}/16 dev net1\nlink set net1 up\n"))?;
-        }
-        let mut config = json!({
-            "cniVersion": "1.0.0", "name": "macvlan-ens192", "type": "coordinator", "prevResult": {
-                "cniVersion": "1.0.0", "interfaces": [{ "name": "net1", "sandbox": pod.namespace().path() }],
-                "ips": [{ "address": format!("{address}/16"), "gateway": "10.6.0.1", "interface": 0 }],
-            },
-        });
-        if !extra.is_empty() {
-            config["podMACPrefix"] = extra.into();
-        }
-        rig.node().shim("coordinator").container("c").sandbox(pod.namespace()).call("ADD", &config)
-    };
-    call(&old, "10.6.212.150", "")?.result()?;
+    plumb(&rig, &old, "10.6.212.150", "")?.result()?;
     ensure!(routing(rig.host())?.contains("10.6.212.150"));
     // The MAC address that the ADD would set is another link's already: the kernel refuses it.
     rig.host().ip_batch(
         "link add rival link ens192 address 0a:1b:0a:06:d4:97 type macvlan mode bridge\nlink set rival up\n",
     )?;
-    call(&new, "10.6.212.151", "0a:1b")?.error(5, &["0a:1b:0a:06:d4:97"])?;
+    plumb(&rig, &new, "10.6.212.151", "0a:1b")?.error(5, &["0a:1b:0a:06:d4:97"])?;
     let after = routing(rig.host())?;
     for left in ["10.6.212.150", "10.6.212.151", "lookup 500"] {
         ensure!(!after.contains(left), "{left} is still there:\n{after}");
     }
     ensure!(rig.inspect().node()?["plans"] == "0");
-    call(&new, "10.6.212.151", "")?.result().context("after the failure")?;
+    plumb(&rig, &new, "10.6.212.151", "")?.result().context("after the failure")?;
     let shim = rig.node().shim("coordinator").container("c").sandbox(new.namespace());
     shim.call("DEL", json!({ "cniVersion": "1.0.0", "name": "macvlan-ens192" }))?.silent()?;
     rig.host().ip_batch("link del rival\n")?;
@@ -95,4 +77,42 @@ fn a_container_in_a_new_namespace_begins_anew() -> Result<()> {
     let left = routing(rig.host())?;
     ensure!(!left.contains("lookup 500") && !left.contains("10.6.212.15"), "{left}\nbefore:\n{before}");
     Ok(())
+}
+
+/// Rule: Live means held. A sandbox with a plan and no address of ours that ended while no daemon ran.
+#[test]
+fn a_plan_whose_sandbox_ended_goes_at_the_start() -> Result<()> {
+    let rig = Rig::start()?;
+    let pod = rig.pod()?;
+    plumb(&rig, &pod, "10.6.212.150", "")?.result()?;
+    ensure!(routing(rig.host())?.contains("lookup 500") && rig.inspect().node()?["plans"] == "1");
+    rig.node().daemon().kill()?;
+    drop(pod);
+    ensure!(routing(rig.host())?.contains("lookup 500"), "the rule has no sandbox to go with");
+    rig.node().daemon().start()?;
+    ensure!(rig.inspect().node()?["plans"] == "0");
+    let left = routing(rig.host())?;
+    ensure!(!left.contains("lookup 500") && !left.contains("10.6.212.150"), "{left}");
+    Ok(())
+}
+
+/// ADD of the coordinator alone, as container `c`, on a `net1` that is made by hand; with `podMACPrefix`, if that is given.
+fn plumb(rig: &Rig, pod: &Pod, address: &str, mac_prefix: &str) -> Result<Answer> {
+    let reference = pod.namespace().reference();
+    if !pod.namespace().ip(&["link"])?.contains("net1") {
+        rig.host().ip_batch(&format!(
+            "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
+        ))?;
+        pod.namespace().ip_batch(&format!("addr add {address}/16 dev net1\nlink set net1 up\n"))?;
+    }
+    let mut config = json!({
+        "cniVersion": "1.0.0", "name": "macvlan-ens192", "type": "coordinator", "prevResult": {
+            "cniVersion": "1.0.0", "interfaces": [{ "name": "net1", "sandbox": pod.namespace().path() }],
+            "ips": [{ "address": format!("{address}/16"), "gateway": "10.6.0.1", "interface": 0 }],
+        },
+    });
+    if !mac_prefix.is_empty() {
+        config["podMACPrefix"] = mac_prefix.into();
+    }
+    rig.node().shim("coordinator").container("c").sandbox(pod.namespace()).call("ADD", &config)
 }
