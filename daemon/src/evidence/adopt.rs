@@ -80,7 +80,7 @@ impl Search {
     /// Everything that is there.
     fn look(&self) -> Result<Found, String> {
         let mut places = Vec::new();
-        for (inode, paths) in Holders::take(&self.proc).into_paths() {
+        for (inode, paths) in Holders::take(&self.proc).into_paths()? {
             places.extend(leading_to(inode, paths)?);
         }
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
@@ -193,4 +193,23 @@ fn allocations(result: &CniResult) -> Vec<Allocation> {
         Allocation { address: ip.address.addr(), pool: "".into(), terms, stranger: None }
     };
     result.ips.iter().map(allocation).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rule: One holder. What cannot be looked into may have any address: nothing is adopted until it can.
+    #[test]
+    fn a_search_that_could_not_see_everything_finds_nothing() {
+        let machine = tempfile::tempdir().unwrap();
+        let proc = machine.path().join("proc");
+        fs::create_dir_all(proc.join("77")).unwrap();
+        fs::write(proc.join("77/task"), "no folder").unwrap();
+        let search = Search { proc: proc.clone(), netns_folders: Vec::new(), cni_caches: Vec::new() };
+        let reason = search.look().unwrap_err();
+        assert!(reason.contains("77/task"), "{reason}");
+        fs::remove_file(proc.join("77/task")).unwrap();
+        assert_eq!(search.look(), Ok(Found::default()));
+    }
 }

@@ -99,8 +99,11 @@ impl Holders {
     }
 
     /// The namespaces found: each one's inode, and paths that led there.
-    pub(super) fn into_paths(self) -> impl Iterator<Item = (u64, HashSet<PathBuf>)> {
-        self.held.into_iter()
+    ///
+    /// # Errors
+    /// Something could not be read, and there may be more.
+    pub(super) fn into_paths(self) -> Result<impl Iterator<Item = (u64, HashSet<PathBuf>)>, String> {
+        self.unread.map_or(Ok(self.held.into_iter()), Err)
     }
 
     fn find(&self, netns: &Netns) -> Place {
@@ -120,6 +123,7 @@ impl Holders {
         let mut mount_namespaces = HashSet::new();
         // This process too where the folder is of another PID namespace than its own.
         for process in self.numbered(proc).into_iter().chain([proc.join("self")]) {
+            let known = self.unread.clone();
             for thread in self.numbered(&process.join("task")) {
                 if let Some(name) = self.link(&thread.join("ns/net")) {
                     self.note(&name, thread.join("ns/net"));
@@ -135,6 +139,10 @@ impl Holders {
                 if let Some(name) = self.link(&file) {
                     self.note(&name, file);
                 }
+            }
+            // The machine's first process is in no sandbox, and may be out of reach even for root.
+            if process.ends_with("1") {
+                self.unread = known;
             }
         }
     }
@@ -248,6 +256,16 @@ mod tests {
         fs::remove_file(&unreadable).unwrap();
         fs::create_dir(unreadable).unwrap();
         assert_eq!(Around::of(proc.path()).look(&netns(11)), Seen::Unknown, "something was not seen");
+    }
+
+    #[test]
+    fn the_first_process_may_be_out_of_reach() {
+        let proc = proc(&[(1, 1, 5, 100, ""), (77, 77, 5, 100, "")]);
+        for (process, seen) in [("1", Seen::Gone), ("77", Seen::Unknown)] {
+            // No folder, so what it holds cannot be read.
+            fs::write(proc.path().join(process).join("fd"), "").unwrap();
+            assert_eq!(Around::of(proc.path()).look(&netns(11)), seen, "{process}");
+        }
     }
 
     /// Rule: Live means held. A group whose first thread has ended, as a zombie, lives on in the others.
