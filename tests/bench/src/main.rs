@@ -44,7 +44,7 @@ fn run() -> Result<()> {
     let machine = machine::facts(lab.folder())?;
     println!("ADD and DEL by spiderpool and by host-local, in turn: a minute and a half");
     let contest = contest::run(&lab)?;
-    println!("ADD and DEL by coordinator: three quarters of a minute");
+    println!("ADD and DEL by coordinator: a minute");
     let routes = routes::run(&lab)?;
     println!("Instructions of the IPAM program, by callgrind");
     let instructions = instructions::ipam(&lab)?;

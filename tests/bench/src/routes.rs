@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use spiderpool_lab::{Lab, Node, Pod, PodSpec, Program, example};
 
-use crate::call::Call;
+use crate::call::{Call, at_once};
 use crate::contender::Sandbox;
+use crate::contest::{AT_ONCE, ROUNDS};
 use crate::figures::Figures;
 use crate::instructions::{Count, counts};
 use crate::sustained::{CALLERS, Churn, pairs};
@@ -26,6 +27,9 @@ const MACVLAN: &str = "/usr/lib/cni/macvlan";
 pub(crate) struct Outcome {
     pub(crate) add: Figures,
     pub(crate) del: Figures,
+    /// Of `AT_ONCE` Pods.
+    pub(crate) add_at_once: Figures,
+    pub(crate) del_at_once: Figures,
     /// As many callers as Pods, each with one of them.
     pub(crate) churn: Churn,
     /// Of both verbs.
@@ -37,7 +41,7 @@ pub(crate) struct Outcome {
 /// Runs ADD and DEL after each other, on a node whose daemon serves.
 pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
     let node = lab.nodes().first().context("the lab has no node")?;
-    let pods = (0..CALLERS as u8).map(|number| Wired::build(lab, node, number)).collect::<Result<Vec<_>>>()?;
+    let pods = (0..AT_ONCE as u8).map(|number| Wired::build(lab, node, number)).collect::<Result<Vec<_>>>()?;
     let mut outcome = Outcome::default();
     for turn in 0..WARM_UP + TURNS {
         for (verb, counted) in [("ADD", true), ("DEL", false)] {
@@ -52,7 +56,19 @@ pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
             }
         }
     }
-    let calls: Vec<_> = pods.iter().map(|pod| ["ADD", "DEL"].map(|verb| pod.call(node, verb))).collect();
+    for _ in 0..ROUNDS {
+        for verb in ["ADD", "DEL"] {
+            let calls: Vec<_> = pods.iter().map(|pod| pod.call(node, verb)).collect();
+            let burst = at_once(&calls)?;
+            if let Some(failed) = burst.ended.iter().find(|ended| !ended.success) {
+                outcome.complaint.get_or_insert_with(|| format!("{verb} by coordinator printed: {}", failed.stdout));
+            }
+            let figures = if verb == "ADD" { &mut outcome.add_at_once } else { &mut outcome.del_at_once };
+            figures.add_burst(&burst);
+        }
+    }
+    let callers = &pods[..CALLERS];
+    let calls: Vec<_> = callers.iter().map(|pod| ["ADD", "DEL"].map(|verb| pod.call(node, verb))).collect();
     let (churn, complaint) = pairs(&calls)?;
     outcome.complaint = outcome.complaint.or(complaint);
     outcome.churn = churn;
@@ -72,7 +88,7 @@ struct Wired {
 impl Wired {
     fn build(lab: &Lab, node: &Node, number: u8) -> Result<Self> {
         let name = format!("wired-{number}");
-        let address = Ipv4Addr::new(10, 233, 105, 100 + number);
+        let address = Ipv4Addr::new(10, 233, 106, number);
         let pod = lab.pod(node.name(), PodSpec::new(&name, &format!("uid-of-{name}"), address))?;
         let sandbox = Sandbox::new(&name, pod.namespace());
         let previous = macvlan(node, &sandbox).with_context(|| format!("give net1 to {name}"))?;

@@ -50,6 +50,8 @@ impl Findings {
             + levels.map(|calls| calls.few.failures() + calls.many.failures()).sum::<usize>()
             + self.routes.add.failures()
             + self.routes.del.failures()
+            + self.routes.add_at_once.failures()
+            + self.routes.del_at_once.failures()
     }
 
     /// The table, with what it was taken on above and what it means below.
@@ -76,9 +78,9 @@ impl Findings {
         let Outcome { version, add, del, add_held, add_at_once, del_at_once, churn: [ours, theirs], .. } =
             &self.contest;
         let coordinator = &self.routes;
-        *text += &format!("{:33}{:^25}  {:^25}  {:>6}\n", "", "ours", "host-local", "ratio");
+        *text += &format!("{:35}{:^25}  {:^25}  {:>6}\n", "", "ours", "host-local", "ratio");
         *text += &format!(
-            "{:27}{:>6}{:>8}{:>8}{:>9}  {:>8}{:>8}{:>9}  {:>6}{:>8}  {}\n",
+            "{:29}{:>6}{:>8}{:>8}{:>9}  {:>8}{:>8}{:>9}  {:>6}{:>8}  {}\n",
             "milliseconds", "calls", "p50", "p99", "total", "p50", "p99", "total", "of p50", "failed", "target"
         );
         let ratio = ratio(&add.ours, &add.theirs);
@@ -96,6 +98,8 @@ impl Findings {
         let quick = target("p50", format!("{} ms", TARGET_ROUTES.as_millis()), p50 <= TARGET_ROUTES);
         alone(text, "coordinator ADD", &coordinator.add, &add.theirs, &quick);
         alone(text, "coordinator DEL", &coordinator.del, &del.theirs, "");
+        alone(text, "coordinator ADD, 200 at once", &coordinator.add_at_once, &add_at_once.theirs, "");
+        alone(text, "coordinator DEL, 200 at once", &coordinator.del_at_once, &del_at_once.theirs, "");
         sustained(text, "coordinator ADD, 32, 30 s", &coordinator.churn.add, None, &theirs.add);
         sustained(text, "coordinator DEL, 32, 30 s", &coordinator.churn.del, None, &theirs.del);
         *text += &format!(
@@ -107,18 +111,18 @@ impl Findings {
     }
 
     fn programs(&self, text: &mut String) {
-        *text += &format!("\n{:27}{:>14}{:>14}\n", "daemon's memory, MB", "VmRSS", "VmHWM");
+        *text += &format!("\n{:29}{:>14}{:>14}\n", "daemon's memory, MB", "VmRSS", "VmHWM");
         memory(text, "idle", self.contest.idle);
         memory(text, "with 250 allocations", self.contest.loaded);
-        *text += &format!("\n{:27}{:>14}{:>14}\n", "instructions of a call", "least", "most");
+        *text += &format!("\n{:29}{:>14}{:>14}\n", "instructions of a call", "least", "most");
         for Count { name, least, most } in self.instructions.iter().chain(&self.routes.instructions) {
-            *text += &format!("{name:27}{least:>14}{most:>14}\n");
+            *text += &format!("{name:29}{least:>14}{most:>14}\n");
         }
-        *text += &format!("\n{:27}{:>14}\n", "programs, MB", "size");
+        *text += &format!("\n{:29}{:>14}\n", "programs, MB", "size");
         for (name, bytes) in &self.sizes {
             let shim = *name != "spiderpool-agent";
             let met = if shim { target("size", "2.50 MB", *bytes <= TARGET_SHIM) } else { String::new() };
-            *text += format!("{name:27}{:>14.2}{:19}{met}", megabytes(*bytes), "").trim_end();
+            *text += format!("{name:29}{:>14.2}{:19}{met}", megabytes(*bytes), "").trim_end();
             text.push('\n');
         }
     }
@@ -129,7 +133,7 @@ fn row(text: &mut String, name: &str, pair: &Pair, target: &str) {
     let ratio = ratio(ours, theirs);
     let failed = ours.failures() + theirs.failures();
     let line = format!(
-        "{name:27}{:>6}{}  {}  {ratio:>6.2}{failed:>8}  {target}",
+        "{name:29}{:>6}{}  {}  {ratio:>6.2}{failed:>8}  {target}",
         ours.count(),
         figures(ours),
         figures(theirs)
@@ -140,7 +144,7 @@ fn row(text: &mut String, name: &str, pair: &Pair, target: &str) {
 
 fn alone(text: &mut String, name: &str, ours: &Figures, theirs: &Figures, target: &str) {
     let (ratio, failed) = (ratio(ours, theirs), ours.failures());
-    let line = format!("{name:27}{:>6}{}  {:25}  {ratio:>6.2}{failed:>8}  {target}", ours.count(), figures(ours), "");
+    let line = format!("{name:29}{:>6}{}  {:25}  {ratio:>6.2}{failed:>8}  {target}", ours.count(), figures(ours), "");
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
@@ -153,7 +157,7 @@ fn sustained(text: &mut String, name: &str, ours: &Figures, theirs: Option<&Figu
     };
     let failed = ours.failures() + theirs.map_or(0, Figures::failures);
     let (peer, ratio) = (theirs.map(side).unwrap_or_default(), ratio(ours, beside));
-    let _ = writeln!(text, "{name:27}{:>6}{}  {peer:25}  {ratio:>6.2}{failed:>8}", ours.count(), side(ours));
+    let _ = writeln!(text, "{name:29}{:>6}{}  {peer:25}  {ratio:>6.2}{failed:>8}", ours.count(), side(ours));
 }
 
 /// A line for each number of allocations.
@@ -192,7 +196,7 @@ fn scaled(text: &mut String, scale: &scale::Outcome) {
 
 fn memory(text: &mut String, name: &str, memory: Memory) {
     let (resident, highest) = (megabytes(memory.resident), megabytes(memory.highest));
-    let _ = writeln!(text, "{name:27}{resident:>14.1}{highest:>14.1}");
+    let _ = writeln!(text, "{name:29}{resident:>14.1}{highest:>14.1}");
 }
 
 fn figures(figures: &Figures) -> String {
