@@ -49,6 +49,8 @@ points! {
     IpamAddIdentified = "ipam-add-identified",
     /// The allocation is recorded, the answer is not given.
     IpamAddRecorded = "ipam-add-recorded",
+    /// The addresses are probed, the node does not know.
+    IpamAddProbed = "ipam-add-probed",
     /// DEL of the IPAM plugin: nothing is done yet.
     IpamDelBegun = "ipam-del-begun",
     /// The release is recorded, the answer is not given.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::types::{CniError, Code};
 use spiderpool_core::node::attachment::{Allocation, Netns};
 use spiderpool_core::node::event::{Event, Probed, Reply, Verdict};
@@ -66,6 +67,7 @@ impl Prober {
             heard = self.ask(call, netns, allocations, probes) => heard,
             () = cancelled.cancelled() => None,
         };
+        reach(Point::IpamAddProbed);
         let (given_up, deaf) = (cancelled.is_cancelled(), heard.is_none() || !probes.conflict);
         let Findings { taken, silent } = heard.unwrap_or_default();
         let fit = taken.is_empty() && silent.is_empty() && !given_up && !(suspect && deaf);

@@ -27,8 +27,9 @@ const CALLERS: usize = 32;
 const KILLS: usize = 100;
 /// The kills are spread over so many rounds, each of which visits all places in an order of its own and is judged.
 const ROUNDS: usize = 10;
-/// No address rests, so that each is given out again at once; an ADD that finds none fails soon.
-const FLAGS: [&str; 4] = ["--cooldown", "0", "--budget", "1"];
+/// No address rests, so that each is given out again at once; an ADD that finds none fails soon. The gateway is probed, and
+/// answers at once.
+const FLAGS: [&str; 5] = ["--cooldown", "0", "--budget", "1", "--enable-gateway-detection"];
 /// Last bytes of the pool's addresses: a few less than there are callers, so that somebody waits for each that comes free.
 const BYTES: RangeInclusive<u8> = 145..=174;
 /// Of the places at one time.
