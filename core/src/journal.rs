@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::address::AddressSet;
 use crate::message::{GrantId, JournalId, SessionId};
 use crate::node::attachment::{Attachment, Held, Netns, Plugin, Sandbox, Stranger};
-use crate::node::history::Fact;
+use crate::node::fact::Fact;
 use crate::world::PoolName;
 
 /// Version of the rows' meaning; a journal with another one is not opened.

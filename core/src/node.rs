@@ -19,15 +19,19 @@ use crate::world::{PodId, PoolName};
 
 pub mod adopt;
 pub mod attachment;
+pub mod attachments;
 pub mod event;
+pub mod fact;
 pub mod history;
 pub mod lease;
 pub mod recover;
 mod wait;
 
-use attachment::{Allocation, Attachment, Attachments, Held, Plugin, Sandbox, Stranger, WORD_KEPT};
+use attachment::{Allocation, Attachment, Held, Plugin, Sandbox, Stranger};
+use attachments::{Attachments, WORD_KEPT};
 use event::{Add, Effects, Errand, Event, Evidence, Now, Plumb, Probed, Refused, Reply, Ticket, Verdict};
-use history::{Fact, FactKind, History};
+use fact::{Fact, FactKind};
+use history::History;
 use lease::{Dying, Leases, Quarantined};
 use wait::Waiters;
 

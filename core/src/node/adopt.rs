@@ -9,7 +9,7 @@ use crate::journal::{Key, Record};
 use crate::node::Node;
 use crate::node::attachment::{Allocation, Attachment, Held, Netns};
 use crate::node::event::{Effects, Errand, Found, Now, Reply, Ticket};
-use crate::node::history::FactKind;
+use crate::node::fact::FactKind;
 use crate::node::lease::Dying;
 
 /// The container's name in the record of an address that no runtime's result speaks of.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::journal::Batch;
 use crate::message::{Down, SessionId, Up};
-use crate::node::attachment::{Allocation, Attachment, Held, Netns, WORD_KEPT};
+use crate::node::attachment::{Allocation, Attachment, Held, Netns};
+use crate::node::attachments::WORD_KEPT;
 use crate::node::lease::Counts;
 use crate::plan::{Mac, Plan};
 use crate::select::Want;

@@ -1,43 +1,11 @@
 //! What happened to addresses on this node. The facts themselves stay on disk; memory holds only where they begin
 //! and end, so that a long history costs nothing.
 
-use std::net::IpAddr;
-
 use crate::journal::{Batch, Key, Record};
-use crate::node::attachment::Attachment;
-use crate::plan::Mac;
-use crate::world::{PodId, PoolName};
+use crate::node::fact::Fact;
 
 /// How many facts are kept.
 pub const KEPT: u64 = 65_536;
-
-/// Something that happened to an address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Fact {
-    /// Wall-clock time in seconds since 1970, for people; no decision reads it.
-    pub at: u64,
-    /// What happened.
-    pub kind: FactKind,
-    /// The address.
-    pub address: IpAddr,
-    /// The pool it is leased under.
-    pub pool: PoolName,
-    /// The attachment concerned.
-    pub attachment: Attachment,
-    /// Its Pod.
-    pub pod: PodId,
-}
-
-/// What can happen to an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FactKind {
-    /// Given to the attachment.
-    Allocated,
-    /// Taken back from it.
-    Released,
-    /// Not given to the attachment after all: a probe saw that this stranger uses it.
-    Taken(Mac),
-}
 
 /// Where the facts begin and end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

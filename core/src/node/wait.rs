@@ -9,7 +9,7 @@ use crate::message::Up;
 use crate::node::Node;
 use crate::node::attachment::{Allocation, Attachment, Held};
 use crate::node::event::{Add, Effects, Errand, Now, Refused, Reply, Shortage, Ticket};
-use crate::node::history::FactKind;
+use crate::node::fact::FactKind;
 use crate::select::Want;
 use crate::world::PoolName;
 

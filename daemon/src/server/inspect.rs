@@ -8,7 +8,7 @@ use std::sync::Arc;
 use spiderpool_core::journal::Journal;
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Held};
-use spiderpool_core::node::history::{Fact, FactKind};
+use spiderpool_core::node::fact::{Fact, FactKind};
 use spiderpool_core::world::Pool;
 use spiderpool_proto::node::inspect_server::Inspect;
 use spiderpool_proto::node::{self as wire, AddressState};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spiderpool_core::journal::{BootId, Lease, Meta, Released};
 use spiderpool_core::message::JournalId;
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Sandbox, Stranger};
-use spiderpool_core::node::history::{Fact, FactKind};
+use spiderpool_core::node::fact::{Fact, FactKind};
 use spiderpool_core::select::Terms;
 use spiderpool_core::world::PodId;
 

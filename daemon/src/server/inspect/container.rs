@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::Attachment;
-use spiderpool_core::node::history::Fact;
+use spiderpool_core::node::fact::Fact;
 use spiderpool_proto::node as wire;
 use tonic::Status;
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use spiderpool_core::journal::{Journal, Key, Record, Table};
-use spiderpool_core::node::history::Fact;
+use spiderpool_core::node::fact::Fact;
 use spiderpool_proto::node as wire;
 use tonic::Status;
 
@@ -77,7 +77,7 @@ mod tests {
 
     use spiderpool_core::journal::Batch;
     use spiderpool_core::node::attachment::Attachment;
-    use spiderpool_core::node::history::FactKind;
+    use spiderpool_core::node::fact::FactKind;
     use spiderpool_core::world::PodId;
 
     use super::*;

@@ -12,7 +12,7 @@ use spiderpool_core::address::{AddressRange, AddressSet, Family};
 use spiderpool_core::journal::{BootId, Key, Lease, Meta, Record, Released};
 use spiderpool_core::message::{GrantId, JournalId};
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox, Stranger};
-use spiderpool_core::node::history::{Fact, FactKind};
+use spiderpool_core::node::fact::{Fact, FactKind};
 use spiderpool_core::plan::{
     Attached, Link, LinkAttribute, Mac, Neighbour, Object, Plan, Route, Rule, Scope, Side, Sysctl,
 };

@@ -4,7 +4,7 @@ use spiderpool_core::address::{AddressRange, Family};
 use spiderpool_core::journal::{BootId, Lease, Meta, Released};
 use spiderpool_core::message::{GrantId, JournalId};
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox, Stranger};
-use spiderpool_core::node::history::{Fact, FactKind};
+use spiderpool_core::node::fact::{Fact, FactKind};
 use spiderpool_core::plan::{
     Attached, Link, LinkAttribute, Mac, Neighbour, Object, Plan, Route, Rule, Scope, Side, Sysctl,
 };
