@@ -46,7 +46,7 @@ pub(crate) async fn serve(
 
 async fn metrics(State(port): State<Port>) -> Response {
     let metrics = Arc::clone(&port.metrics);
-    let measure = port.room.look();
+    let measure = tokio::task::block_in_place(|| port.room.look());
     let text = port.keeper.read(move |node, _| {
         metrics.observe(node, measure, clock::now());
         metrics.text()

@@ -62,7 +62,7 @@ pub(crate) enum OpenError {
 impl SledJournal {
     /// Opens the journal in a folder, or begins one there. The caller holds the node's lock.
     pub(crate) fn open(folder: &Path, room: Arc<Room>) -> Result<SledJournal, OpenError> {
-        room.for_journal()?;
+        room.for_journal(0)?;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
@@ -148,7 +148,7 @@ impl Journal for SledJournal {
 
     #[allow(clippy::disallowed_methods)] // the one place that knows what flush lacks
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        self.room.for_journal().map_err(|full| CommitError(full.to_string()))?;
+        self.room.for_journal(batch.rows.len()).map_err(|full| CommitError(full.to_string()))?;
         let refused = |error: sled::Error| CommitError(error.to_string());
         let staged = self.stage(batch).map_err(refused)?;
         reach(Point::JournalDecided);

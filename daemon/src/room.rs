@@ -14,6 +14,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use tracing::{info, warn};
 
+use crate::clock;
+
 /// Bytes of the reserve: some thousand DELs, each with a commit of its own.
 const RESERVE: u64 = 8 << 20;
 
@@ -23,6 +25,12 @@ const NEEDED: u64 = 16 << 20;
 /// Bytes below which the reserve is given up, and nothing is written once it is gone: the largest batch, what the store
 /// writes besides, and what it writes when it is opened.
 const LEAST: u64 = 2 << 20;
+
+/// Bytes of a row and what the store makes of it, beyond what `LEAST` has room for.
+const ROW: u64 = 512;
+
+/// Nanoseconds until a reserve that could not be made is tried again.
+const AGAIN: u64 = 60_000_000_000;
 
 /// The disk's room, for whoever is about to use some.
 pub(crate) struct Room {
@@ -36,8 +44,8 @@ struct State {
     kept: bool,
     /// Whether ADDs were refused at the last look.
     short: bool,
-    /// Whether the file system has refused to keep a reserve.
-    refused: bool,
+    /// The file system has refused to keep a reserve; it is asked again at that time of the boot clock.
+    refused_until: u64,
 }
 
 /// How much there is.
@@ -67,7 +75,7 @@ impl Room {
         let reserve = folder.join("reserve");
         // A file that was cut short, or has holes, reserves nothing.
         let kept = fs::metadata(&reserve).is_ok_and(|file| file.blocks() * 512 >= RESERVE);
-        let state = State { kept, short: false, refused: false };
+        let state = State { kept, short: false, refused_until: 0 };
         Room { folder: folder.to_owned(), reserve, state: Mutex::new(state) }
     }
 
@@ -78,10 +86,10 @@ impl Room {
         self.demand(measure, measure.free + measure.reserve >= NEEDED, NEEDED - measure.reserve)
     }
 
-    /// Whether the journal may be opened or written. Gives the reserve up if that is what it takes.
-    pub(crate) fn for_journal(&self) -> Result<(), Full> {
-        let measure = self.look();
-        self.demand(measure, measure.free >= LEAST, LEAST)
+    /// Whether the journal may be opened, or so many rows be written to it. Gives the reserve up if that is what it takes.
+    pub(crate) fn for_journal(&self, rows: usize) -> Result<(), Full> {
+        let (measure, needed) = (self.look(), LEAST + ROW * rows as u64);
+        self.demand(measure, measure.free >= needed, needed)
     }
 
     /// Looks at the disk, and gives the reserve up or makes it anew. One system call, unless something changes.
@@ -91,7 +99,7 @@ impl Room {
         if state.kept && free < LEAST {
             self.give_up(&mut state);
             free = self.free();
-        } else if !state.kept && !state.refused && free >= NEEDED {
+        } else if !state.kept && free >= NEEDED && clock::boot() >= state.refused_until {
             self.keep(&mut state);
             free = self.free();
         }
@@ -132,8 +140,8 @@ impl Room {
         match made {
             Ok(()) => state.kept = true,
             Err(error) => {
-                // Some file systems have no such blocks. Somebody else may have been faster, and then it is tried again.
-                state.refused = error.kind() != ErrorKind::StorageFull;
+                // Some file systems have no such blocks, some have run out of other things than these.
+                state.refused_until = clock::boot().saturating_add(AGAIN);
                 let _ = fs::remove_file(&self.reserve);
                 warn!(file = %self.reserve.display(), %error, "No disk space can be kept in reserve for DELs");
             }
@@ -141,7 +149,9 @@ impl Room {
     }
 
     fn give_up(&self, state: &mut State) {
-        match fs::remove_file(&self.reserve) {
+        // Emptied before it is removed: some file systems free the blocks of a removed file only in a while.
+        let emptied = OpenOptions::new().write(true).open(&self.reserve).and_then(|file| file.set_len(0));
+        match emptied.and_then(|()| fs::remove_file(&self.reserve)) {
             Ok(()) => state.kept = false,
             Err(error) if error.kind() == ErrorKind::NotFound => state.kept = false,
             Err(error) => warn!(file = %self.reserve.display(), %error, "The reserve of disk space cannot be given up"),
@@ -165,6 +175,6 @@ mod tests {
         assert!(Room::new(folder.path()).state.into_inner().unwrap().kept);
         File::create(folder.path().join("reserve")).unwrap().set_len(RESERVE).unwrap();
         let room = Room::new(folder.path());
-        assert_eq!((room.for_journal(), room.look().reserve), (Ok(()), RESERVE));
+        assert_eq!((room.for_journal(0), room.look().reserve), (Ok(()), RESERVE));
     }
 }

@@ -123,7 +123,8 @@ impl Server {
     async fn tell(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
         let Rooms { room, ipam, coordinator, settler, .. } = self.rooms.as_ref();
         if call.verb == Verb::Add {
-            room.for_add().map_err(full)?;
+            // The disk may be one that hangs.
+            tokio::task::block_in_place(|| room.for_add()).map_err(full)?;
         }
         match (call.plugin, call.verb) {
             (Plugin::Ipam, Verb::Add) => ipam.add(call, cancelled).await,

@@ -2,6 +2,7 @@
 //! the first ADD. What a runtime's result names becomes an attachment again, so that its DEL works; what is merely on
 //! a link is dying until it is gone from there. Neither can be given out (One holder).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,9 +35,11 @@ impl Node {
         if self.attachments.held().contains_key(&who) {
             return;
         }
+        // A runtime's result may name an address twice.
+        let mut known = BTreeSet::new();
         held.allocations = std::mem::take(&mut held.allocations)
             .into_iter()
-            .filter(|allocation| self.is_free(allocation.address))
+            .filter(|allocation| self.is_free(allocation.address) && known.insert(allocation.address))
             .filter_map(|allocation| {
                 let pool = self.leases.pool_of(allocation.address)?.clone();
                 Some(Allocation { pool, ..allocation })

@@ -4,7 +4,7 @@
 //! runtime's CNI library keeps say whose they are. A namespace that is there and cannot be read is waited for; an
 //! incomplete search finds nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -50,8 +50,10 @@ impl Search {
         let found = loop {
             let search = self.clone();
             match tokio::task::spawn_blocking(move || search.look()).await {
-                Ok(Ok(found)) => break found,
-                Ok(Err(reason)) => warn!(reason, "No ADD is served until every sandbox is known; trying again"),
+                Ok(Looked { found, missed: None }) => break found,
+                Ok(Looked { missed: Some(reason), .. }) => {
+                    warn!(reason, "No ADD is served until every sandbox is known; trying again");
+                }
                 Err(ended) => warn!(error = %ended, "The search for sandboxes ended early; trying again"),
             }
             tokio::time::sleep(PAUSE).await;
@@ -67,41 +69,59 @@ impl Search {
     pub(crate) async fn look_again(&self, keeper: &Keeper) -> Result<(), Stopped> {
         let search = self.clone();
         match tokio::task::spawn_blocking(move || search.look()).await {
-            Ok(Ok(found)) => {
+            Ok(Looked { found, missed }) => {
                 let found = Found { held: Vec::new(), ..found };
                 keeper.call(|ticket| Event::Adopt { ticket, found }).await?;
+                if let Some(reason) = missed {
+                    warn!(reason, "Cannot look everywhere whether the new addresses are in use");
+                }
             }
-            Ok(Err(reason)) => warn!(reason, "Cannot look whether the new addresses are in use"),
             Err(ended) => warn!(error = %ended, "The look whether the new addresses are in use ended early"),
         }
         Ok(())
     }
 
     /// Everything that is there.
-    fn look(&self) -> Result<Found, String> {
+    fn look(&self) -> Looked {
+        let mut looked = Looked::default();
+        let holders = Holders::take(&self.proc);
+        looked.missed = holders.unread().map(str::to_owned);
         let mut places = Vec::new();
-        for (inode, paths) in Holders::take(&self.proc).into_paths()? {
-            places.extend(leading_to(inode, paths)?);
+        for (inode, paths) in holders.into_paths() {
+            places.extend(looked.note(leading_to(inode, &paths)).flatten());
         }
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
-            places.extend(files(folder)?);
+            places.extend(looked.note(files(folder)).into_iter().flatten());
         }
         let mut known = BTreeSet::new();
-        let mut seen = Vec::new();
         for path in places {
-            let Some(netns) = settle(&path)? else { continue };
+            let Some(netns) = looked.note(settle(&path)).flatten() else { continue };
             // Several paths may lead to one.
             if !known.insert((netns.inode, netns.cookie)) {
                 continue;
             }
-            let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            seen.extend(addresses.into_iter().map(|address| (address, netns.clone())));
+            let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()));
+            let addresses = looked.note(addresses).into_iter().flatten();
+            looked.found.seen.extend(addresses.map(|address| (address, netns.clone())));
         }
-        let mut held = Vec::new();
         for folder in &self.cni_caches {
-            held.extend(files(folder)?.iter().filter_map(|file| cached(file)));
+            let files = looked.note(files(folder)).into_iter().flatten();
+            looked.found.held.extend(files.filter_map(|file| cached(&file)));
         }
-        Ok(Found { held, seen })
+        looked
+    }
+}
+
+/// What was seen, and why that may not be all.
+#[derive(Debug, Default)]
+struct Looked {
+    found: Found,
+    missed: Option<String>,
+}
+
+impl Looked {
+    fn note<T>(&mut self, seen: Result<T, String>) -> Option<T> {
+        seen.map_err(|reason| self.missed.get_or_insert(reason).clone()).ok()
     }
 }
 
@@ -115,17 +135,21 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// The first of these paths that still leads to the namespace of this inode, if any.
-fn leading_to(inode: u64, paths: impl IntoIterator<Item = PathBuf>) -> Result<Option<PathBuf>, String> {
-    let mut failed = None;
+/// The first of these paths that still leads to the namespace of this inode. None: it is the node's own.
+///
+/// # Errors
+/// None does: it may have ended, or be held by somebody else by now.
+fn leading_to(inode: u64, paths: &HashSet<PathBuf>) -> Result<Option<PathBuf>, String> {
+    let own = namespace::own_cookie().map_err(|error| error.to_string())?;
     for path in paths {
-        match settle(&path) {
-            Ok(Some(netns)) if netns.inode == inode => return Ok(Some(path)),
-            Ok(_) => {}
-            Err(error) => failed = Some(error),
+        if let Ok(netns) = namespace::identify(path)
+            && netns.inode == inode
+        {
+            return Ok((netns.cookie != own).then(|| path.clone()));
         }
     }
-    failed.map_or(Ok(None), Err)
+    let first = paths.iter().next().map(|path| path.display().to_string()).unwrap_or_default();
+    Err(format!("network namespace {inode} is not to be found where it was seen: {first}"))
 }
 
 /// The namespace at a path. None: there is none there, or it is the node's own.
@@ -138,7 +162,8 @@ fn settle(path: &Path) -> Result<Option<Netns>, String> {
         Err(error) => {
             // It is no namespace, or went away between the look around and now; anything else may pass.
             let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput);
-            if gone || fs::symlink_metadata(path).is_err() {
+            let is_absent = |error: std::io::Error| error.kind() == ErrorKind::NotFound;
+            if gone || fs::symlink_metadata(path).is_err_and(is_absent) {
                 Ok(None)
             } else {
                 Err(format!("{}: {error}", path.display()))
@@ -207,9 +232,9 @@ mod tests {
         fs::create_dir_all(proc.join("77")).unwrap();
         fs::write(proc.join("77/task"), "no folder").unwrap();
         let search = Search { proc: proc.clone(), netns_folders: Vec::new(), cni_caches: Vec::new() };
-        let reason = search.look().unwrap_err();
+        let reason = search.look().missed.unwrap();
         assert!(reason.contains("77/task"), "{reason}");
         fs::remove_file(proc.join("77/task")).unwrap();
-        assert_eq!(search.look(), Ok(Found::default()));
+        assert_eq!(search.look().missed, None);
     }
 }

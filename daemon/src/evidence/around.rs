@@ -7,8 +7,10 @@
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -98,12 +100,14 @@ impl Holders {
         holders
     }
 
+    /// What could not be read, if something could not: there may be more.
+    pub(super) fn unread(&self) -> Option<&str> {
+        self.unread.as_deref()
+    }
+
     /// The namespaces found: each one's inode, and paths that led there.
-    ///
-    /// # Errors
-    /// Something could not be read, and there may be more.
-    pub(super) fn into_paths(self) -> Result<impl Iterator<Item = (u64, HashSet<PathBuf>)>, String> {
-        self.unread.map_or(Ok(self.held.into_iter()), Err)
+    pub(super) fn into_paths(self) -> impl Iterator<Item = (u64, HashSet<PathBuf>)> {
+        self.held.into_iter()
     }
 
     fn find(&self, netns: &Netns) -> Place {
@@ -169,11 +173,13 @@ impl Holders {
     /// field 4 is the root, `net:[INODE]` for a namespace, and field 5 the place. False: they could not be read here.
     fn mounts(&mut self, thread: &Path) -> bool {
         let path = thread.join("mountinfo");
-        let Some(text) = self.read(&path, fs::read_to_string(&path)) else { return false };
-        for line in text.lines() {
-            let mut fields = line.split(' ').skip(3);
+        let Some(text) = self.read(&path, fs::read(&path)) else { return false };
+        // A mount's place is any bytes; what is no text is no place of ours, but may hold a namespace.
+        for line in text.split(|byte| *byte == b'\n') {
+            let mut fields = line.split(|byte| *byte == b' ').skip(3);
             if let (Some(root), Some(place)) = (fields.next(), fields.next()) {
-                self.note(Path::new(root), thread.join("root").join(place.trim_start_matches('/')));
+                let (root, place) = (Path::new(OsStr::from_bytes(root)), unescaped(place));
+                self.note(root, thread.join("root").join(place.strip_prefix("/").unwrap_or(&place)));
             }
         }
         true
@@ -181,14 +187,14 @@ impl Holders {
 
     /// What was read; what is gone meanwhile holds nothing, what cannot be read may hold anything.
     fn read<T>(&mut self, path: &Path, read: io::Result<T>) -> Option<T> {
-        use nix::libc::{EACCES, EINVAL, ESRCH};
+        use nix::libc::{EACCES, EINVAL, ENAMETOOLONG, ESRCH};
         let error = match read {
             Ok(read) => return Some(read),
             Err(error) => error,
         };
         let gone = match error.raw_os_error() {
-            // The mounts of a thread that has ended.
-            Some(EINVAL | ESRCH) => true,
+            // The mounts of a thread that has ended; a link to something with a longer name than any namespace has.
+            Some(EINVAL | ENAMETOOLONG | ESRCH) => true,
             // Also said of one that ended between opening and reading.
             Some(EACCES) => fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound),
             _ => error.kind() == io::ErrorKind::NotFound,
@@ -206,6 +212,26 @@ impl Holders {
             paths.insert(path);
         }
     }
+}
+
+/// A place as mountinfo writes it, with blanks, line ends and backslashes as three octal digits.
+fn unescaped(place: &[u8]) -> PathBuf {
+    let (mut plain, mut rest) = (Vec::new(), place);
+    while let Some((&first, after)) = rest.split_first() {
+        let digits =
+            after.get(..3).filter(|digits| first == b'\\' && digits.iter().all(|digit| (b'0'..b'8').contains(digit)));
+        match digits {
+            Some(digits) => {
+                plain.push(digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+                rest = &after[3..];
+            }
+            None => {
+                plain.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(plain))
 }
 
 #[cfg(test)]
@@ -291,6 +317,18 @@ mod tests {
         fs::create_dir_all(proc.path().join("1/fd")).unwrap();
         symlink("net:[12]", proc.path().join("1/fd/3")).unwrap();
         assert_eq!(Around::of(proc.path()).look(&netns(12)), Seen::Unknown);
+    }
+
+    /// What any process can do to names hinders nobody.
+    #[test]
+    fn odd_names_are_no_hindrance() {
+        let mounts = b"1 2 0:4 / /a\xffb rw - ext4\n3 1 0:4 net:[14] /run/a\\040b\\134 rw - nsfs nsfs rw\n";
+        let proc = proc(&[(1, 1, 5, 100, "")]);
+        fs::write(proc.path().join("1/task/1/mountinfo"), mounts).unwrap();
+        let around = Around::of(proc.path());
+        assert_eq!(around.look(&netns(11)), Seen::Gone);
+        let places = &around.holders.get().unwrap().held[&14];
+        assert!(places.iter().all(|place| place.ends_with("1/root/run/a b\\")), "{places:?}");
     }
 
     #[test]

@@ -149,6 +149,11 @@ impl Strangers {
 
     /// The error of an ADD that found nothing but strangers' addresses until its time was over.
     pub(super) fn error(&self) -> CniError {
+        if self.0.is_empty() {
+            return CniError::new(Code::TryAgain, "addresses in quarantine could not be probed").with_details(
+                "no other address is left, and the interface hears nothing: see the daemon's log, or add addresses to a pool",
+            );
+        }
         let named = self.0.iter().take(Self::NAMED).map(|(address, mac)| format!("{address} by {mac}"));
         let named = named.collect::<Vec<_>>().join(", ");
         let more = self.0.len().saturating_sub(Self::NAMED);

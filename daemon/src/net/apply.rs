@@ -136,12 +136,12 @@ impl Work<'_> {
         }
     }
 
-    /// The connection broke: each change may or may not have been made, so each is undone, and the first says why.
+    /// The connection broke: each change may or may not have been made, so each is undone, and none counts as done.
     fn lost(&mut self, changes: &[&Change], error: &NetError) {
-        self.outcome.applied.extend(changes.iter().map(|change| (*change).clone()));
-        if let Some(first) = changes.first() {
+        for change in changes {
+            self.outcome.applied.push((*change).clone());
             let source = io::Error::other(error.to_string());
-            self.outcome.failures.push(Failure { change: (*first).clone(), source });
+            self.outcome.failures.push(Failure { change: (*change).clone(), source });
         }
     }
 }

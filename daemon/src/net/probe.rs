@@ -93,12 +93,28 @@ pub(crate) async fn probe(place: Place, proc: PathBuf, questions: &[Question]) -
     let (ear, known) = spawn_blocking(open).await.unwrap_or_else(|panic| Err(panicked(panic)))?;
     let mut hearing = Hearing::new(&ear, known, questions);
     let asking = Asking::from(ear.mac);
-    let heard = hearing.ask_all(&ear.wire, questions).await;
+    let mut opened = Opened(Some(ear));
+    let heard = match &opened.0 {
+        Some(ear) => hearing.ask_all(&ear.wire, questions).await,
+        None => Ok(()),
+    };
     drop(asking);
     // Before the answer: whoever made the interface goes on with it.
+    let ear = opened.0.take();
     spawn_blocking(move || drop(ear)).await.map_err(panicked)?;
     heard.map_err(NetError::kernel("probe an address"))?;
     Ok(hearing.into_findings(questions))
+}
+
+/// An interface that is open; if nobody waits for the probe any more it is closed where that may block.
+struct Opened(Option<Ear>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(ear) = self.0.take() {
+            spawn_blocking(move || drop(ear));
+        }
+    }
 }
 
 fn panicked(panic: JoinError) -> NetError {

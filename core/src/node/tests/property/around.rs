@@ -54,8 +54,12 @@ impl World {
             return;
         }
         let (add, allocations, is_new) = self.probing.remove(usize::from(choice) % self.probing.len());
+        let deaf = deaf || !add.probes;
         let addresses: Vec<IpAddr> = allocations.iter().map(|held| held.address).collect();
-        let strange = addresses.iter().filter(|address| !deaf && self.strangers.contains(address));
+        // What the interface has from an answer before is not asked about.
+        let own = self.kernel.get(&add.netns.inode).cloned().unwrap_or_default();
+        let asked = addresses.iter().filter(|address| !deaf && !own.contains(address));
+        let strange = asked.filter(|address| self.strangers.contains(address));
         let taken: BTreeMap<IpAddr, Mac> = strange.map(|address| (*address, Mac([2; 6]))).collect();
         let suspect = allocations.iter().any(|held| held.stranger.is_some());
         let fit = taken.is_empty() && if deaf { !suspect } else { !silent };

@@ -182,9 +182,14 @@ impl World {
         audit::commit(&mut self.rows, &out.batch);
         audit::audit(&self.node, &self.rows, self.now, self.cooldown);
         for (ticket, reply) in &out.replies {
-            if let (Some(add), Reply::Added(allocations)) = (self.calls.get(ticket), reply) {
-                for Allocation { address, .. } in allocations {
-                    assert!(!self.quarantined.contains(address) || add.probes, "{address} is a stranger's");
+            if let (true, Reply::Added(allocations)) = (self.calls.contains_key(ticket), reply) {
+                for Allocation { address, stranger, .. } in allocations {
+                    let marked = stranger.is_some();
+                    assert_eq!(
+                        self.quarantined.contains(address),
+                        marked,
+                        "{address}: a stranger's, and known as such"
+                    );
                 }
             }
         }
@@ -197,7 +202,7 @@ impl World {
                 (Some(add), Reply::Added(allocations)) => {
                     let of_record = before.get(&add.who).is_some_and(|held| held.netns == add.netns);
                     let is_new = given.insert(add.who.clone()) && !of_record;
-                    if add.probes {
+                    if add.probes || allocations.iter().any(|held| held.stranger.is_some()) {
                         self.probing.push((add, allocations, is_new));
                     } else {
                         self.hear_answer(add, &allocations, is_new);
@@ -270,9 +275,9 @@ impl World {
     /// What must hold after every step.
     fn check(&mut self) {
         assert_eq!(self.node.waiting(), self.calls.len(), "every call waits, or has its answer");
-        let journal = self.node.meta.journal;
-        let ledger = &self.ledger;
-        self.quarantined.retain(|address| ledger.get(address).is_some_and(|(id, _)| id.journal == journal));
+        // What went back is no longer this node's to remember.
+        let leases = self.node.leases();
+        self.quarantined.retain(|address| leases.pool_of(*address).is_some());
         let held = self.node.attachments().held().values().flat_map(|held| &held.allocations);
         let suspects = held.filter(|held| held.stranger.is_some()).map(|held| held.address);
         let known: BTreeSet<IpAddr> =
