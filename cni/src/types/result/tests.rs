@@ -24,7 +24,7 @@ fn rendered(result: &CniResult, version: CniVersion) -> Value {
     serde_json::from_str(&result.render(version)).unwrap()
 }
 
-/// Contract 4.3: per version of the specification, and IPv4 first.
+/// Per version of the specification, and IPv4 first.
 #[test]
 fn a_result_made_here_in_each_version() {
     for version in CniVersion::ALL {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::rig::{Document, Rig, VERSIONS, address, example_pool, network, pools, same};
 
-/// Contract 4.3, and its row in 12: `ips[].version` per specification; no interfaces; IPv4 before IPv6.
+/// `ips[].version` per specification; no interfaces; IPv4 before IPv6.
 #[test]
 fn the_result_is_that_of_each_version() -> Result<()> {
     let rig = Rig::start()?;
@@ -28,7 +28,7 @@ fn the_result_is_that_of_each_version() -> Result<()> {
     Ok(())
 }
 
-/// Contract 4.8: the pool's routes, then the default route; 4.3: `clean_gateway` takes the latter alone away.
+/// The pool's routes, then the default route; `clean_gateway` takes the latter alone away.
 #[test]
 fn routes_are_the_pool_s_and_then_the_default() -> Result<()> {
     let rig = Rig::start()?;
@@ -74,7 +74,7 @@ fn add_twice_is_answered_from_the_record() -> Result<()> {
     rig.ipam("c", &sandbox).call("DEL", pools(&["p"]))?.silent()
 }
 
-/// Rule: Two UIDs, one name. Contract 12, row 4.6: two interfaces of a Pod never share an address.
+/// Rule: Two UIDs, one name. Two interfaces of a Pod never share an address.
 #[test]
 fn two_interfaces_and_two_networks_have_addresses_of_their_own() -> Result<()> {
     let rig = Rig::start()?;
@@ -93,7 +93,7 @@ fn two_interfaces_and_two_networks_have_addresses_of_their_own() -> Result<()> {
     Ok(())
 }
 
-/// Contract 4.10's row in 12: attachments are the key. A Pod re-created under its name gets another address, and the
+/// Attachments are the key. A Pod re-created under its name gets another address, and the
 /// late DEL of the old sandbox frees the old one alone.
 #[test]
 fn a_pod_created_anew_and_the_late_del_of_the_old_one() -> Result<()> {

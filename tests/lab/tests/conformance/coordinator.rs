@@ -133,7 +133,7 @@ fn what_it_cannot_do_is_refused_and_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Contract 7.10: NotReady says why.
+/// NotReady says why.
 #[test]
 fn a_cluster_that_is_not_synced_is_code_11_with_the_reason() -> Result<()> {
     let rig = Rig::start()?;

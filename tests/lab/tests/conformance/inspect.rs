@@ -112,7 +112,7 @@ fn http(rig: &Rig, path: &str) -> Result<(String, String)> {
     Ok((status.to_owned(), body.to_owned()))
 }
 
-/// Contract 10.4, names.
+/// The names that dashboards of the field use.
 #[test]
 fn figures_have_the_usual_names_and_count() -> Result<()> {
     let rig = Rig::start()?;

@@ -17,7 +17,7 @@ fn served_by(rig: &Rig, sandbox: &Namespace, container: &str, config: Value) -> 
     Ok(address.split('.').nth(1).unwrap_or_default().to_owned())
 }
 
-/// Contract 3.5, levels 5 and 6, and its rows in 12: an empty list counts as none; default pools go by name.
+/// An empty list counts as none; default pools go by name.
 #[test]
 fn the_network_s_pools_come_before_the_default_ones() -> Result<()> {
     let rig = Rig::start()?;
@@ -39,7 +39,7 @@ fn the_network_s_pools_come_before_the_default_ones() -> Result<()> {
     Ok(())
 }
 
-/// Contract 4.5 and 12: the listed order holds, patterns stand for their matches by name, and what has a narrower
+/// The listed order holds, patterns stand for their matches by name, and what has a narrower
 /// affinity goes first.
 #[test]
 fn the_listed_order_holds_but_for_affinities() -> Result<()> {
@@ -71,7 +71,7 @@ fn the_listed_order_holds_but_for_affinities() -> Result<()> {
     Ok(())
 }
 
-/// Contract 2.4: reserved addresses are skipped and stay in the pool's total; excluded ones are not of the pool.
+/// Reserved addresses are skipped and stay in the pool's total; excluded ones are not of the pool.
 #[test]
 fn reserved_and_excluded_addresses_are_skipped() -> Result<()> {
     let rig = Rig::start_with(&["--budget", "0.2"])?;

@@ -31,7 +31,7 @@ fn a_pool_that_is_used_out_is_code_11_with_counts() -> Result<()> {
     rig.node().shim("spiderpool").call("STATUS", network("1.1.0", &json!({})))?.silent()
 }
 
-/// Rule: All or nothing. Contract 12, row 4.4: one family used out leaves nothing of the other.
+/// Rule: All or nothing. One family used out leaves nothing of the other.
 #[test]
 fn dual_stack_gets_both_families_or_neither() -> Result<()> {
     let rig = Rig::start_with(&["--budget", "0.3"])?;
