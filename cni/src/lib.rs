@@ -1,6 +1,7 @@
 //! The Container Network Interface as this product speaks it (CNI specification 1.1.0, versions 0.3.0 to 1.1.0).
 //!
 //! - [`types`]: network configuration, result, error, arguments. The daemon parses and renders with them.
+//! - [`cause`]: what is behind an error of a call, for both ends of the socket.
 //! - [`cache`]: the results that a runtime's CNI library keeps.
 //! - [`failpoint`]: where a test ends a program of either end.
 //! - [`shim`]: the run loop that both CNI programs share. It parses nothing but `cniVersion`.
@@ -8,6 +9,7 @@
 //! - [`stamp`]: when a program started.
 
 pub mod cache;
+pub mod cause;
 pub mod failpoint;
 pub mod shim;
 pub mod spool;

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::future::Future;
 use std::io::{self, ErrorKind, Write as _};
-use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use spiderpool_cni::cause::{innermost, io_error};
 use spiderpool_proto::node::inspect_client::InspectClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -54,9 +54,8 @@ pub(crate) fn told<T>(answer: Result<Response<T>, Status>) -> anyhow::Result<T> 
 async fn connect(socket: &Path) -> anyhow::Result<Inspect> {
     let shown = socket.display();
     let refused = |error: &(dyn Error + 'static)| {
-        let reason = chain(error).last().unwrap_or(error);
-        let kind = chain(error).find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
-        match kind {
+        let reason = innermost(error);
+        match io_error(error).map(io::Error::kind) {
             Some(ErrorKind::PermissionDenied) => anyhow!("cannot open {shown}: {reason}; only root may: use sudo"),
             _ => anyhow!(
                 "no daemon serves {shown}: {reason}; start it (systemctl start spiderpool-agent; its log: journalctl -u \
@@ -68,8 +67,4 @@ async fn connect(socket: &Path) -> anyhow::Result<Inspect> {
     let channel = endpoint.connect().await.map_err(|error| refused(&error))?;
     // An answer is bounded by the daemon; a plan with many interfaces is the largest one.
     Ok(InspectClient::new(channel).max_decoding_message_size(64 << 20))
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |error| (*error).source())
 }

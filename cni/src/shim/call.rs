@@ -8,7 +8,7 @@
 //!
 //! A retry carries the same stamp: to the daemon it is the same call.
 
-use std::{error::Error, io, iter, mem::ManuallyDrop, path::Path, time::Duration};
+use std::{error::Error, io, mem::ManuallyDrop, path::Path, time::Duration};
 
 use spiderpool_proto::node::{CniReply, CniRequest, cni_client::CniClient, cni_reply::Outcome};
 use tokio::{
@@ -22,6 +22,7 @@ use tonic::{
 
 use super::{settings::Settings, verb::Verb};
 use crate::{
+    cause::{innermost, io_error},
     failpoint::{Point, reach},
     spool,
     types::{CniError, Code},
@@ -186,17 +187,4 @@ impl Failure {
         };
         if verb == Verb::Status { CniError { code: Code::NotAvailable, ..error } } else { error }
     }
-}
-
-/// The errors of tonic and hyper say "transport error"; what happened is at the end of the chain.
-fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    chain(error).last().unwrap_or(error)
-}
-
-fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    chain(error).find_map(|error| error.downcast_ref())
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |error| (*error).source())
 }
