@@ -2,7 +2,7 @@
 //!
 //! Every namespace that can be found is settled before the first ADD: its addresses are read, and the results that the
 //! runtime's CNI library keeps say whose they are. A namespace that is there and cannot be read is waited for; an
-//! incomplete search finds nothing.
+//! incomplete search ends no wait.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -14,8 +14,7 @@ use std::time::Duration;
 use spiderpool_cni::cache::CachedResult;
 use spiderpool_cni::types::CniResult;
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns};
-use spiderpool_core::node::event::Event;
-use spiderpool_core::node::event::Found;
+use spiderpool_core::node::event::{Event, Found};
 use spiderpool_core::select::Terms;
 use spiderpool_core::world::{PodId, Route};
 use tracing::{info, warn};
@@ -88,18 +87,16 @@ impl Search {
         looked.missed = holders.unread().map(str::to_owned);
         let mut places = Vec::new();
         for (inode, paths) in holders.into_paths() {
-            places.extend(looked.note(leading_to(inode, &paths)).flatten());
+            places.extend(looked.note(leading_to(inode, paths)).flatten());
         }
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
-            places.extend(looked.note(files(folder)).into_iter().flatten());
+            for path in looked.note(files(folder)).into_iter().flatten() {
+                places.extend(looked.note(settle(&path)).flatten().map(|netns| (path, netns)));
+            }
         }
         let mut known = BTreeSet::new();
-        for path in places {
-            let Some(netns) = looked.note(settle(&path)).flatten() else { continue };
-            // Several paths may lead to one.
-            if !known.insert((netns.inode, netns.cookie)) {
-                continue;
-            }
+        // Several paths may lead to one.
+        for (path, netns) in places.into_iter().filter(|(_, netns)| known.insert(netns.identity())) {
             let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()));
             let addresses = looked.note(addresses).into_iter().flatten();
             looked.found.seen.extend(addresses.map(|address| (address, netns.clone())));
@@ -121,7 +118,11 @@ struct Looked {
 
 impl Looked {
     fn note<T>(&mut self, seen: Result<T, String>) -> Option<T> {
-        seen.map_err(|reason| self.missed.get_or_insert(reason).clone()).ok()
+        match seen {
+            Ok(seen) => return Some(seen),
+            Err(reason) => drop(self.missed.get_or_insert(reason)),
+        }
+        None
     }
 }
 
@@ -135,30 +136,32 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// The first of these paths that still leads to the namespace of this inode. None: it is the node's own.
+/// The first of these paths that still leads to the namespace of this inode, with that. None: it is the node's own.
 ///
 /// # Errors
 /// None does: it may have ended, or be held by somebody else by now.
-fn leading_to(inode: u64, paths: &HashSet<PathBuf>) -> Result<Option<PathBuf>, String> {
-    let own = namespace::own_cookie().map_err(|error| error.to_string())?;
+fn leading_to(inode: u64, paths: HashSet<PathBuf>) -> Result<Option<(PathBuf, Netns)>, String> {
+    let first = paths.iter().next().map(|path| path.display().to_string()).unwrap_or_default();
     for path in paths {
-        if let Ok(netns) = namespace::identify(path)
+        if let Ok(netns) = namespace::identify(&path)
             && netns.inode == inode
         {
-            return Ok((netns.cookie != own).then(|| path.clone()));
+            return Ok(foreign(netns)?.map(|netns| (path, netns)));
         }
     }
-    let first = paths.iter().next().map(|path| path.display().to_string()).unwrap_or_default();
     Err(format!("network namespace {inode} is not to be found where it was seen: {first}"))
+}
+
+/// A namespace, unless it is the node's own.
+fn foreign(netns: Netns) -> Result<Option<Netns>, String> {
+    let own = namespace::own_cookie().map_err(|error| error.to_string())?;
+    Ok((netns.cookie != own).then_some(netns))
 }
 
 /// The namespace at a path. None: there is none there, or it is the node's own.
 fn settle(path: &Path) -> Result<Option<Netns>, String> {
     match namespace::identify(path) {
-        Ok(netns) => {
-            let own = namespace::own_cookie().map_err(|error| error.to_string())?;
-            Ok((netns.cookie != own).then_some(netns))
-        }
+        Ok(netns) => foreign(netns),
         Err(error) => {
             // It is no namespace, or went away between the look around and now; anything else may pass.
             let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput);
