@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 
 use crate::call::{Call, Ending, Failure};
 use crate::keeper::{Keeper, Stopped};
-use crate::net::{self, NetError, Outcome, namespace};
+use crate::net::{self, NetError, Outcome};
 use crate::view::View;
 
 use kernel::Kernel;
@@ -97,9 +97,7 @@ impl Coordinator {
             // The daemon ended in the middle of this very call: it begins anew, so that nothing stays of it if it fails.
             Some(begun) if begun.parts.get(&call.who) == Some(&call.started) => {
                 // Else what is in the Pod would stay there, and look as if it had been there before.
-                let netns = call.netns.clone();
-                let found = kernel::blocking(move || namespace::identify(&netns)).await?;
-                found.map_err(|error| CniError::new(Code::InvalidEnvironment, format!("CNI_NETNS: {error}")))?;
+                Kernel::open(call.netns.clone(), &self.proc, Ask::default()).await?.map_err(netns_error)?;
                 self.withdraw(call, &begun).await?;
                 self.record(call).await?
             }

@@ -149,15 +149,19 @@ fn add_check_and_del_leave_the_kernel_as_it_was() {
     assert_eq!(lines(&lab.state()), lines(&before));
 }
 
-/// Rule: All or nothing.
-#[test]
-fn a_failed_add_leaves_nothing_behind() {
-    let lab = Lab::new();
-    // The MAC address that net1 would get is another macvlan's.
+/// Gives the MAC address that net1 would get with the prefix 0a:1b to another macvlan: the kernel refuses it.
+fn add_rival(lab: &Lab) {
     let rival =
         format!("-n {} link add link ens192 name rival address 0a:1b:0a:06:d4:91 type macvlan mode bridge", lab.node);
     ip(&rival.split(' ').collect::<Vec<_>>());
     ip(&["-n", &lab.node, "link", "set", "rival", "up"]);
+}
+
+/// Rule: All or nothing.
+#[test]
+fn a_failed_add_leaves_nothing_behind() {
+    let lab = Lab::new();
+    add_rival(&lab);
     let before = lab.state();
     on_node(&lab, async |daemon| {
         let refused = error(daemon.coordinator.add(&call(Verb::Add, &lab, json!({"podMACPrefix": "0a:1b"}))).await);
@@ -181,10 +185,7 @@ fn a_failed_add_leaves_nothing_behind() {
 #[test]
 fn a_retry_that_fails_leaves_nothing_of_the_call_it_repeats() {
     let lab = Lab::new();
-    let rival =
-        format!("-n {} link add link ens192 name rival address 0a:1b:0a:06:d4:91 type macvlan mode bridge", lab.node);
-    ip(&rival.split(' ').collect::<Vec<_>>());
-    ip(&["-n", &lab.node, "link", "set", "rival", "up"]);
+    add_rival(&lab);
     let before = lab.state();
     on_node(&lab, async |daemon| {
         let add = call(Verb::Add, &lab, json!({}));
