@@ -62,7 +62,7 @@ impl Node {
         topology.plug(&spec.name, &namespace, UNDERLAY_LINK)?;
 
         let standalone = Standalone::create(folder.join("standalone"))?;
-        standalone.write("pool.yaml", &standalone::pool(&spec.ranges))?;
+        standalone.write_pool(&spec.ranges)?;
         standalone.write("coordinator.yaml", &standalone::coordinator())?;
         standalone.write("cluster.yaml", &standalone::cluster(&spec.name))?;
         let places = Places {

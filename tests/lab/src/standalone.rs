@@ -36,6 +36,14 @@ impl Standalone {
             .with_context(|| format!("write {}", place.display()))
     }
 
+    /// Gives the node's pool these ranges, first and last address of each.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_pool(&self, ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Result<()> {
+        self.write("pool.yaml", &pool(ranges))
+    }
+
     /// Takes a document away.
     ///
     /// # Errors
@@ -47,7 +55,7 @@ impl Standalone {
 }
 
 /// The pool of the example with `ranges`.
-pub(crate) fn pool(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> String {
+fn pool(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> String {
     let ips: Vec<_> = ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect();
     let ips = ips.join(", ");
     format!(

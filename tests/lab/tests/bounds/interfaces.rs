@@ -8,15 +8,6 @@ use std::time::Duration;
 use crate::rig::Rig;
 
 const INTERFACES: usize = 100;
-const POOL_TEXT: &str = "apiVersion: spiderpool.spidernet.io/v2beta1
-kind: SpiderIPPool
-metadata:
-  name: 10-6-v4
-spec:
-  gateway: 10.6.0.1
-  ips: [10.6.213.1-10.6.213.200]
-  subnet: 10.6.0.0/16
-";
 
 fn chain() -> Chain {
     Chain::overlay().version("1.0.0")
@@ -26,7 +17,7 @@ fn chain() -> Chain {
 #[test]
 fn a_hundred_interfaces_on_a_pod() -> Result<()> {
     let lab = Lab::start_with(vec![example::worker01()])?;
-    lab.nodes()[0].standalone().write("pool.yaml", POOL_TEXT)?;
+    lab.nodes()[0].standalone().write_pool(&[(Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 200))])?;
     lab.nodes()[0].daemon().start_with(&["--cooldown", "0"])?;
     let rig = Rig { lab };
     let pod = rig.lab.pod("worker01", PodSpec::new("many", "many", Ipv4Addr::new(10, 233, 80, 1)))?;

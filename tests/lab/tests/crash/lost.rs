@@ -11,15 +11,10 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(10);
 const SANDBOXES: u8 = 50;
 
-const POOL_TEXT: &str = "apiVersion: spiderpool.spidernet.io/v2beta1
-kind: SpiderIPPool
-metadata:
-  name: 10-6-v4
-spec:
-  gateway: 10.6.0.1
-  ips: [10.6.213.1-10.6.213.200]
-  subnet: 10.6.0.0/16
-";
+/// The pool's addresses, up to one with this last byte.
+fn to(last: u8) -> (Ipv4Addr, Ipv4Addr) {
+    (Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, last))
+}
 
 fn pods(lab: &Lab, node: &str, kind: u8) -> Result<Vec<Pod>> {
     let pod = |number: u8| {
@@ -51,7 +46,7 @@ fn lose(node: &Node, how: &str) -> Result<()> {
 fn survives(how: &str) -> Result<()> {
     let lab = Lab::start_with(vec![example::worker01()])?;
     let node = &lab.nodes()[0];
-    node.standalone().write("pool.yaml", POOL_TEXT)?;
+    node.standalone().write_pool(&[to(200)])?;
     node.daemon().start_with(&["--cooldown", "0"])?;
     let first = pods(&lab, node.name(), 0)?;
     let mut addresses: BTreeSet<Ipv4Addr> = attach(&first)?.into_iter().collect();
@@ -97,7 +92,7 @@ fn a_journal_that_cannot_be_read_is_set_aside_and_rebuilt() -> Result<()> {
 fn an_address_that_nobody_knows_but_the_kernel_is_not_given_out() -> Result<()> {
     let lab = Lab::start_with(vec![example::worker01()])?;
     let node = &lab.nodes()[0];
-    node.standalone().write("pool.yaml", POOL_TEXT)?;
+    node.standalone().write_pool(&[to(200)])?;
     let stranger = node.sandbox("stranger")?;
     stranger.ip(&["link", "set", "lo", "up"])?;
     stranger.ip(&["address", "add", "10.6.213.1/32", "dev", "lo"])?;
@@ -118,11 +113,11 @@ fn an_address_that_nobody_knows_but_the_kernel_is_not_given_out() -> Result<()> 
 fn what_a_pool_gets_later_is_looked_at_first() -> Result<()> {
     let lab = Lab::start_with(vec![example::worker01()])?;
     let node = &lab.nodes()[0];
-    node.standalone().write("pool.yaml", &POOL_TEXT.replace("10.6.213.1-10.6.213.200", "10.6.213.1"))?;
+    node.standalone().write_pool(&[to(1)])?;
     node.daemon().start()?;
     let stranger = node.sandbox("stranger")?;
     stranger.ip(&["address", "add", "10.6.213.2/32", "dev", "lo"])?;
-    node.standalone().write("pool.yaml", &POOL_TEXT.replace("10.6.213.200", "10.6.213.3"))?;
+    node.standalone().write_pool(&[to(3)])?;
     wait_for("the pool to grow", SOON, || Ok((lab.inspect(node).counts(POOL)?.total == 3).then_some(())))?;
     let first = lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?;
     let second = lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?;

@@ -9,11 +9,12 @@ mod caller;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use spiderpool_lab::example::{self, GATEWAY, POOL, SUBNET, UNDERLAY_LINK};
+use spiderpool_lab::example::{self, POOL, UNDERLAY_LINK};
 use spiderpool_lab::{Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, never_shared, wait_for};
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,14 +75,6 @@ fn rivals(node: &Node) -> Result<Namespace> {
 fn kills() -> Result<usize> {
     env::var("SPIDERPOOL_KILLS")
         .map_or(Ok(KILLS), |text| text.parse().with_context(|| format!("SPIDERPOOL_KILLS={text}")))
-}
-
-fn pool() -> String {
-    let (first, last) = (BYTES.start(), BYTES.end());
-    format!(
-        "apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderIPPool\nmetadata:\n  name: {POOL}\nspec:\n  \
-         subnet: {SUBNET}\n  gateway: {GATEWAY}\n  ips: [10.6.212.{first}-10.6.212.{last}]\n"
-    )
 }
 
 /// Calls GC of both plugins now and then; the kernel decides, so an empty list is safe. It may find no daemon.
@@ -200,7 +193,8 @@ fn nothing_is_lost_shared_or_left_behind_wherever_a_program_is_killed() -> Resul
     let lab = Lab::start_with(vec![example::worker01()])?;
     let node = &lab.nodes()[0];
     node.daemon().use_programs(programs)?;
-    node.standalone().write("pool.yaml", &pool())?;
+    let [first, last] = [BYTES.start(), BYTES.end()].map(|byte| Ipv4Addr::new(10, 6, 212, *byte));
+    node.standalone().write_pool(&[(first, last)])?;
     node.daemon().start_with(&FLAGS)?;
     node.daemon().kill()?;
     let _rivals = rivals(node)?;
