@@ -114,10 +114,12 @@ pub fn reach(_: Point) {}
 
 /// The program is at a fail point, and may end here.
 #[cfg(feature = "failpoints")]
-#[allow(clippy::print_stderr)] // a test is reading
 pub fn reach(point: Point) {
+    use std::io::Write as _;
+
     if armed::is_last(point) {
-        eprintln!("fail point: {}", point.name());
+        // In one write: the kill ends other threads in the middle of theirs, and a test reads whole lines.
+        let _ = std::io::stderr().write_all(format!("fail point: {}\n", point.name()).as_bytes());
         // Every thread is ended before this call returns.
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
     }
@@ -126,15 +128,17 @@ pub fn reach(point: Point) {
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use super::Point;
 
-    /// Whether this is the time to end at the point.
+    /// Whether this is the time to end at the point. One thread alone is told so, as a program ends once.
     pub(super) fn is_last(point: Point) -> bool {
         static ARMED: OnceLock<Vec<(String, AtomicU64)>> = OnceLock::new();
+        static ENDING: AtomicBool = AtomicBool::new(false);
         let mut armed = ARMED.get_or_init(read).iter().filter(|(name, _)| name == point.name());
-        armed.next().is_some_and(|(_, left)| left.fetch_sub(1, Ordering::Relaxed) == 1)
+        let due = armed.next().is_some_and(|(_, left)| left.fetch_sub(1, Ordering::Relaxed) == 1);
+        due && !ENDING.swap(true, Ordering::Relaxed)
     }
 
     /// Where to end, and at which time.
