@@ -8,11 +8,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use spiderpool_lab::{Lab, Namespace, Node, Program, Shim, example};
+use spiderpool_lab::{Lab, Namespace, Node, Program, Shim, example, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::image::Image;
 
 const CUTS: u64 = 100;
 const CALLERS: u64 = 6;
+/// ADDs that are answered, and not deleted, before each cut.
+const CALLS: u64 = 6;
 const POOL: &str = "power";
 const POOL_TEXT: &str = "apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
@@ -65,7 +67,13 @@ impl<'a> Disk<'a> {
 }
 
 /// What one caller knows to be so: containers with their addresses, as they were answered.
-fn call_until(over: &AtomicBool, node: &Node, sandbox: &Namespace, name: &str) -> Result<BTreeMap<String, String>> {
+fn call_until(
+    over: &AtomicBool,
+    served: &AtomicU64,
+    node: &Node,
+    sandbox: &Namespace,
+    name: &str,
+) -> Result<BTreeMap<String, String>> {
     let mut known = BTreeMap::new();
     for turn in 0.. {
         if over.load(Ordering::Relaxed) {
@@ -78,6 +86,7 @@ fn call_until(over: &AtomicBool, node: &Node, sandbox: &Namespace, name: &str) -
             let result = answer.result()?;
             let address = result["ips"][0]["address"].as_str().context("no address")?;
             known.insert(container, address.to_owned());
+            served.fetch_add(1, Ordering::Relaxed);
         } else {
             shim.call("DEL", config())?.silent()?;
         }
@@ -105,17 +114,21 @@ fn what_was_answered_survives_power_cuts() -> Result<()> {
         (0..CALLERS).map(|number| node.sandbox(&format!("s{number}"))).collect::<Result<_>>()?;
     let (mut known, mut answered) = (BTreeMap::new(), 0);
     for cut in 0..CUTS {
-        let over = AtomicBool::new(false);
+        let (over, served) = (AtomicBool::new(false), AtomicU64::new(0));
+        let answers = || served.load(Ordering::Relaxed);
         let after = thread::scope(|scope| -> Result<BTreeMap<String, String>> {
             let calls: Vec<_> = (0..CALLERS)
                 .zip(&sandboxes)
                 .map(|(caller, sandbox)| {
-                    let (over, name) = (&over, format!("r{cut}-c{caller}"));
-                    scope.spawn(move || call_until(over, node, sandbox, &name))
+                    let (over, served, name) = (&over, &served, format!("r{cut}-c{caller}"));
+                    scope.spawn(move || call_until(over, served, node, sandbox, &name))
                 })
                 .collect();
-            thread::sleep(Duration::from_millis(30 + cut * 37 % 61));
-            let failed = disk.cut();
+            // So many are answered on a slow machine too; then a moment later, which is another in each round.
+            let under_way = || Ok((calls.iter().any(|call| call.is_finished()) || answers() >= CALLS).then_some(()));
+            let answering = wait_for("calls to be answered", Duration::from_secs(20), under_way);
+            thread::sleep(Duration::from_millis(cut * 37 % 61));
+            let failed = answering.and_then(|()| disk.cut());
             over.store(true, Ordering::Relaxed);
             failed.and_then(|()| node.daemon().start_with(&flags))?;
             let mut after = BTreeMap::new();
@@ -135,7 +148,7 @@ fn what_was_answered_survives_power_cuts() -> Result<()> {
             }
         }
     }
-    ensure!(answered > 500, "{answered} calls in all are too few to mean something");
+    ensure!(answered as u64 >= CUTS * CALLS, "{answered} calls in all are too few to mean something");
     let unique: BTreeSet<_> = known.values().collect();
     ensure!(unique.len() == known.len(), "an address was given twice: {known:?}");
     Ok(())
