@@ -48,10 +48,12 @@ impl Kernel {
             let opened = Sandbox::open(Path::new(&netns.path), &proc, &ask);
             let sandbox = match opened.and_then(|opened| Ok((opened.identity()?, opened))) {
                 Ok((identity, sandbox)) => Some(sandbox).filter(|_| identity.is_same(&netns)),
-                Err(error) => {
-                    debug!(netns = netns.path, %error, "The sandbox's namespace is not to be had");
+                Err(error) if error.is_gone() || matches!(error, NetError::OwnNamespace(_)) => {
+                    debug!(netns = netns.path, %error, "The sandbox's namespace is not there any more");
                     None
                 }
+                // Out of files, or of memory: the sandbox may live, and what it has is not taken for gone.
+                Err(error) => return Err(error),
             };
             Ok(Kernel { sandbox, host: Connection::open()?, ask, seen: Observation::default() })
         })

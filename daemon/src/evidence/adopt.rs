@@ -41,10 +41,11 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Hands over what is there, if the journal has not taken it over yet.
+    /// Hands over what is there, if the journal has not taken it over yet; else what stands on links alone, since pools
+    /// may have grown while no daemon was there.
     pub(crate) async fn adopt(self, keeper: &Keeper) -> Result<(), Stopped> {
         if keeper.read(|node, _| node.meta().adopted).await? {
-            return Ok(());
+            return self.look_again(keeper).await;
         }
         let found = loop {
             let search = self.clone();
@@ -63,8 +64,8 @@ impl Search {
         Ok(())
     }
 
-    /// Looks again when addresses come new into the lease: what already stands on a link of a living sandbox is not given
-    /// out.
+    /// Looks again when addresses come new into the lease, or may have: what already stands on a link of a living sandbox
+    /// is not given out.
     pub(crate) async fn look_again(&self, keeper: &Keeper) -> Result<(), Stopped> {
         let search = self.clone();
         match tokio::task::spawn_blocking(move || search.look()).await {
