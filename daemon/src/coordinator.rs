@@ -350,7 +350,12 @@ impl Coordinator {
         let _alone = self.gate.write().await;
         let (wanted, still) = (record.plan.host_objects(), after.host_objects());
         let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
-        kernel.seen.elsewhere = self.wanted_beside(container, given_up.clone()).await?;
+        let shared = self.wanted_beside(container, given_up.clone()).await?;
+        if given_up.iter().any(|object| matches!(object, Object::Rule(_)) && !shared.contains(object)) {
+            // Another sandbox may have left the rule's table since the look: who goes last takes the rule along.
+            kernel = kernel.look().await?.map_err(kernel_error)?;
+        }
+        kernel.seen.elsewhere = shared;
         let left = self.leave(container, given_up);
         let steps = changes(&record.plan, after, &kernel.seen);
         let (_, outcome) = kernel.apply_all(steps).await?;

@@ -19,6 +19,9 @@ pub struct Observation {
     pub preferred_sources: Vec<IpAddr>,
     /// Host objects that recorded plans of other sandboxes want: never removed on behalf of this one.
     pub elsewhere: BTreeSet<Object>,
+    /// The host's tables, of those asked for, with routes to others than the attachments' addresses: whoever made them,
+    /// the rules that look there have work to do.
+    pub in_use: BTreeSet<(Family, u32)>,
 }
 
 /// One namespace.
@@ -147,6 +150,11 @@ impl Observation {
             Side::Host => &self.host,
             Side::Pod => &self.pod,
         }
+    }
+
+    /// Whether it is a rule of the host for a table that others have routes in.
+    pub(super) fn is_in_use(&self, object: &Object) -> bool {
+        matches!(object, Object::Rule(rule) if rule.side == Side::Host && self.in_use.contains(&(rule.family, rule.table)))
     }
 
     /// The node's addresses of a family: first the host's preferred sources towards the Pod, then the global

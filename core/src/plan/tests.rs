@@ -5,6 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::Family;
 use crate::world::{Mode, RpFilter, Settings};
 
 mod kernel;
@@ -41,7 +42,7 @@ fn route(side: Side, text: &str) -> Route {
         "default6" => "::/0".parse().unwrap(),
         network => network.parse::<IpNet>().unwrap(),
     };
-    let family = crate::address::Family::of_net(&destination);
+    let family = Family::of_net(&destination);
     let mut route = Route {
         side,
         table: MAIN,
@@ -50,7 +51,7 @@ fn route(side: Side, text: &str) -> Route {
         device: String::new(),
         source: None,
         scope: Scope::Global,
-        metric: if family == crate::address::Family::V6 { 1024 } else { 0 },
+        metric: if family == Family::V6 { 1024 } else { 0 },
         onlink: false,
         mtu: None,
         protocol: Route::PROTOCOL_BOOT,
@@ -69,7 +70,7 @@ fn route(side: Side, text: &str) -> Route {
             other => panic!("no route word: {other}"),
         }
     }
-    if route.gateway.is_none() && family == crate::address::Family::V4 {
+    if route.gateway.is_none() && family == Family::V4 {
         route.scope = Scope::Link;
     }
     route
@@ -293,7 +294,7 @@ fn default_route_nic_without_gateway_keeps_the_usual_one() {
     seen.pod.routes.remove(0);
     let inputs = with(net1(), |settings| settings.pod_default_route_nic = Some("net1".into()));
     let extended = add(&Plan::default(), &inputs, &mut seen);
-    assert_eq!(extended.warnings, [Warning::NoGateway { nic: "net1".into(), family: crate::address::Family::V4 }]);
+    assert_eq!(extended.warnings, [Warning::NoGateway { nic: "net1".into(), family: Family::V4 }]);
     assert!(main_table(&seen).contains("default via 169.254.1.1 dev eth0"), "{}", main_table(&seen));
 }
 
@@ -304,7 +305,7 @@ fn family_with_one_default_keeps_it() {
     seen.pod.routes.push(route(Side::Pod, "default6 via fd00:10:6::1 dev net1"));
     let extended = add(&Plan::default(), &inputs("net1", &["10.6.212.145/16", "fd00:10:6::2e5/64"]), &mut seen);
     assert!(main_table(&seen).contains("default via fd00:10:6::1 dev net1"));
-    let family = crate::address::Family::V6;
+    let family = Family::V6;
     assert_eq!(extended.warnings, [Warning::NoNodeAddress { interface: "net1".into(), family }]);
 }
 
@@ -464,6 +465,25 @@ fn host_objects_that_others_want_stay() {
     assert!(removed(&seen));
     seen.elsewhere.insert(rule.clone());
     assert!(!removed(&seen));
+}
+
+/// Sandboxes whose plans were lost with a journal have routes that no record names.
+#[test]
+fn a_host_rule_stays_while_its_table_has_routes_of_others() {
+    let mut seen = seed();
+    let plan = add(&Plan::default(), &net1(), &mut seen).plan;
+    let removed = |seen: &Observation| {
+        let steps = changes(&plan, &Plan::default(), seen);
+        let on_host = steps.into_iter().filter(|step| step.side() == Side::Host).map(|step| step.object().to_string());
+        on_host.collect::<Vec<_>>()
+    };
+    let rule = "host rule 1000: from all lookup 500".to_owned();
+    assert!(removed(&seen).contains(&rule));
+    seen.in_use.insert((Family::V6, 500));
+    assert!(removed(&seen).contains(&rule), "the other family's table has the same number");
+    seen.in_use.insert((Family::V4, 500));
+    assert!(!removed(&seen).contains(&rule));
+    assert_eq!(removed(&seen).len(), 2, "its own route and neighbour go: {:?}", removed(&seen));
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub(crate) fn observe(
         preferred_sources.extend(host.preferred_source(address)?);
     }
     let peer = pod.link(&ask.towards_host).and_then(|link| link.peer);
-    let host = of_host(ask, peer, &families, host)?;
-    Ok(Observation { pod, host, preferred_sources, elsewhere: BTreeSet::new() })
+    let (host, in_use) = of_host(ask, peer, &families, host)?;
+    Ok(Observation { pod, host, preferred_sources, elsewhere: BTreeSet::new(), in_use })
 }
 
 /// All addresses.
@@ -98,13 +98,13 @@ fn families_of(ask: &Ask, addresses: &[SeenAddress]) -> Vec<Family> {
 }
 
 /// Of the host: the Pod's other end, links with global addresses, the tables asked for, rules, and neighbours on the
-/// links that routes to the Pod name.
+/// links that routes to the Pod name. And which of those tables have routes to others.
 fn of_host(
     ask: &Ask,
     peer: Option<u32>,
     families: &BTreeSet<Family>,
     netlink: &mut Connection,
-) -> Result<Seen, NetError> {
+) -> Result<(Seen, BTreeSet<(Family, u32)>), NetError> {
     let mut known = Links { netlink, by_index: BTreeMap::new() };
     if let Some(peer) = peer {
         known.learn(peer)?;
@@ -116,10 +116,14 @@ fn of_host(
         }
     }
     let mut dumped: Vec<RouteNetlinkMessage> = Vec::new();
-    let mut rules = Vec::new();
+    let (mut rules, mut in_use) = (Vec::new(), BTreeSet::new());
     for &family in families {
         for &table in &ask.host_tables {
-            dumped.extend(known.table(family, table)?);
+            let found = known.table(family, table)?;
+            if found.iter().any(|message| answer::link_of_route_to(message, &ask.addresses).is_none()) {
+                in_use.insert((family, table));
+            }
+            dumped.extend(found);
         }
         let found = known.netlink.dump(&request::get_rules(family))?;
         rules.extend(found.iter().filter_map(|message| answer::rule(message, Side::Host)));
@@ -135,7 +139,8 @@ fn of_host(
     let routes = dumped.iter().flat_map(|message| answer::routes(message, Side::Host, &names));
     let routes = routes.filter(|route| ask.addresses.contains(&route.destination.addr())).collect();
     let addresses = found.iter().filter_map(|message| answer::named_address(message, &names)).collect();
-    Ok(Seen { links: known.all(), addresses, routes, rules, neighbours, sysctls: BTreeMap::new() })
+    let seen = Seen { links: known.all(), addresses, routes, rules, neighbours, sysctls: BTreeMap::new() };
+    Ok((seen, in_use))
 }
 
 /// The host's links, asked for one by one: a node has hundreds, and few matter.
