@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use spiderpool_lab::example::{self, POOL};
-use spiderpool_lab::{Chain, Lab, Node, Pod, PodSpec, wait_for};
+use spiderpool_lab::{Chain, Lab, Node, Pod, PodSpec, Program, wait_for};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -87,6 +87,35 @@ fn a_journal_that_cannot_be_read_is_set_aside_and_rebuilt() -> Result<()> {
     survives("spoilt")
 }
 
+/// Rule: Live means held. Plans are lost with the journal; what the sandboxes share on the host stays while one of them
+/// has a route there.
+#[test]
+fn a_pod_whose_plan_was_lost_is_reached_when_another_goes() -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.standalone().write_pool(&[to(200)])?;
+    node.daemon().start()?;
+    let first = [lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?];
+    let second = [lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?];
+    let before = node.namespace().ip(&["rule"])?;
+    let address = attach(&first)?[0];
+    node.daemon().kill()?;
+    lose(node, "wiped")?;
+    node.daemon().start()?;
+    let come_and_go = || {
+        attach(&second)?;
+        second[0].del(&Chain::overlay(), "net1", &[])
+    };
+    come_and_go()?;
+    node.namespace().run(&Program::ping(&[], address))?.success().context("when the other is gone")?;
+    first[0].del(&Chain::overlay(), "net1", &[])?;
+    drop(first);
+    come_and_go()?;
+    let left = node.namespace().ip(&["rule"])?;
+    ensure!(left == before, "the last that leaves takes the rule along: {left}");
+    Ok(())
+}
+
 /// An address that no result of a runtime speaks of, on a link of a living sandbox, is not given out.
 #[test]
 fn an_address_that_nobody_knows_but_the_kernel_is_not_given_out() -> Result<()> {
@@ -106,6 +135,24 @@ fn an_address_that_nobody_knows_but_the_kernel_is_not_given_out() -> Result<()> 
         let seen = lab.inspect(node).address(Ipv4Addr::new(10, 6, 213, 1))?;
         Ok((seen["state"] != "ADDRESS_STATE_DYING").then_some(()))
     })
+}
+
+/// Rule: One holder. The same for addresses that a pool gets while no daemon is there, and the journal is kept.
+#[test]
+fn what_a_pool_gets_between_two_daemons_is_looked_at_first() -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    node.standalone().write_pool(&[to(1)])?;
+    node.daemon().start()?;
+    node.daemon().kill()?;
+    let stranger = node.sandbox("stranger")?;
+    stranger.ip(&["address", "add", "10.6.213.2/32", "dev", "lo"])?;
+    node.standalone().write_pool(&[to(3)])?;
+    node.daemon().start()?;
+    let first = lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?;
+    let second = lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?;
+    ensure!(attach(&[first, second])? == [Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 3)]);
+    Ok(())
 }
 
 /// The same for addresses that a pool gets while the daemon serves.
