@@ -99,8 +99,8 @@ impl fmt::Display for Change {
 /// The steps from a recorded plan to another, given what is there; none: the kernel is as `after` says.
 ///
 /// What `before` wanted and `after` does not is removed, unless another sandbox wants it too, or it is a host rule whose
-/// table others have routes in; what `before` moved away comes back if its link is still there. Kernel settings and link attributes stay as they are. What competes with a
-/// wanted object gives way.
+/// table others have routes in; what `before` moved away comes back if its link is still there. Kernel settings and link
+/// attributes stay as they are. What competes with a wanted object gives way.
 pub fn changes(before: &Plan, after: &Plan, seen: &Observation) -> Vec<Change> {
     let (wanted, unwanted) = (after.wanted(), after.unwanted());
     let mut steps = Steps { seen, list: Vec::new() };
@@ -121,7 +121,7 @@ pub fn changes(before: &Plan, after: &Plan, seen: &Observation) -> Vec<Change> {
     }
     for object in before.wanted().difference(&wanted) {
         let lasting = matches!(object, Object::Sysctl(_) | Object::Link(_));
-        let shared = object.side() == Side::Host && (seen.elsewhere.contains(*object) || seen.is_in_use(object));
+        let shared = seen.is_shared(object);
         let kept = wanted.iter().any(|wanted| wanted.same(object));
         if !lasting && !shared && !kept {
             steps.remove_if_there(object);

@@ -152,9 +152,11 @@ impl Observation {
         }
     }
 
-    /// Whether it is a rule of the host for a table that others have routes in.
-    pub(super) fn is_in_use(&self, object: &Object) -> bool {
-        matches!(object, Object::Rule(rule) if rule.side == Side::Host && self.in_use.contains(&(rule.family, rule.table)))
+    /// Whether others need a host object too: by their plans, or, a rule, by routes in its table.
+    pub(super) fn is_shared(&self, object: &Object) -> bool {
+        let in_use = |rule: &Rule| self.in_use.contains(&(rule.family, rule.table));
+        object.side() == Side::Host
+            && (self.elsewhere.contains(object) || matches!(object, Object::Rule(rule) if in_use(rule)))
     }
 
     /// The node's addresses of a family: first the host's preferred sources towards the Pod, then the global

@@ -24,6 +24,11 @@ fn pods(lab: &Lab, node: &str, kind: u8) -> Result<Vec<Pod>> {
     (1..=SANDBOXES).map(pod).collect()
 }
 
+fn two_pods(lab: &Lab, node: &Node) -> Result<[Pod; 2]> {
+    let first = lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?;
+    Ok([first, lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?])
+}
+
 /// Adds net1 to each; the addresses that their kernels show.
 fn attach(pods: &[Pod]) -> Result<Vec<Ipv4Addr>> {
     let add = |pod: &Pod| {
@@ -95,8 +100,7 @@ fn a_pod_whose_plan_was_lost_is_reached_when_another_goes() -> Result<()> {
     let node = &lab.nodes()[0];
     node.standalone().write_pool(&[to(200)])?;
     node.daemon().start()?;
-    let first = [lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?];
-    let second = [lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?];
+    let [first, second] = two_pods(&lab, node)?.map(|pod| [pod]);
     let before = node.namespace().ip(&["rule"])?;
     let address = attach(&first)?[0];
     node.daemon().kill()?;
@@ -149,9 +153,7 @@ fn what_a_pool_gets_between_two_daemons_is_looked_at_first() -> Result<()> {
     stranger.ip(&["address", "add", "10.6.213.2/32", "dev", "lo"])?;
     node.standalone().write_pool(&[to(3)])?;
     node.daemon().start()?;
-    let first = lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?;
-    let second = lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?;
-    ensure!(attach(&[first, second])? == [Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 3)]);
+    ensure!(attach(&two_pods(&lab, node)?)? == [Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 3)]);
     Ok(())
 }
 
@@ -166,8 +168,6 @@ fn what_a_pool_gets_later_is_looked_at_first() -> Result<()> {
     stranger.ip(&["address", "add", "10.6.213.2/32", "dev", "lo"])?;
     node.standalone().write_pool(&[to(3)])?;
     wait_for("the pool to grow", SOON, || Ok((lab.inspect(node).counts(POOL)?.total == 3).then_some(())))?;
-    let first = lab.pod(node.name(), PodSpec::new("first", "first", Ipv4Addr::new(10, 233, 80, 7)))?;
-    let second = lab.pod(node.name(), PodSpec::new("second", "second", Ipv4Addr::new(10, 233, 80, 8)))?;
-    ensure!(attach(&[first, second])? == [Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 3)]);
+    ensure!(attach(&two_pods(&lab, node)?)? == [Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 3)]);
     Ok(())
 }
