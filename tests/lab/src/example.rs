@@ -1,6 +1,6 @@
 //! The addresses of the example cluster: Calico for `eth0`, macvlan on `ens192` for `net1`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::node::NodeSpec;
 use crate::pod::PodSpec;
@@ -11,8 +11,16 @@ pub const POOL: &str = "10-6-v4";
 pub const SUBNET: &str = "10.6.0.0/16";
 /// The gateway of the underlay subnet.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 1);
+/// The pool of IPv6, where a test brings it.
+pub const POOL_SIX: &str = "10-6-v6";
+/// The underlay subnet of IPv6.
+pub const SUBNET_SIX: &str = "fd00:10:6::/64";
+/// Its gateway.
+pub const GATEWAY_SIX: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 6, 0, 0, 0, 0, 1);
 /// The cluster's Pod addresses.
 pub const POD_CIDR: &str = "10.233.64.0/18";
+/// The same of IPv6.
+pub const POD_CIDR_SIX: &str = "fd85:ee78:d8a6:8607::/64";
 /// The cluster's Service addresses.
 pub const SERVICE_CIDR: &str = "10.233.0.0/18";
 /// What the coordinator sends to the node beside the two above (`hijackCIDR`).

@@ -57,6 +57,15 @@ impl Lab {
         Ok(Self { nodes, topology, tools, pods: AtomicU32::new(1), folder })
     }
 
+    /// Brings IPv6 to the segment, and the subnets of `net2`.
+    ///
+    /// # Errors
+    /// They are there already.
+    pub fn join_ipv6(&self) -> Result<()> {
+        self.topology.join_ipv6()?;
+        self.nodes.iter().try_for_each(Node::join_ipv6)
+    }
+
     /// The lab's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -38,6 +38,7 @@ mod program;
 mod shim;
 mod software;
 mod standalone;
+mod subnet;
 mod tables;
 mod topology;
 
@@ -58,5 +59,6 @@ pub use program::{Finished, Program};
 pub use shim::{Answer, Shim};
 pub use software::{Product, Tools};
 pub use standalone::Standalone;
+pub use subnet::Subnet;
 pub use tables::{PodTables, difference};
 pub use topology::Topology;

@@ -145,6 +145,17 @@ impl Namespace {
         })?
     }
 
+    /// Switches IPv6 on for a link, and forwarding, without duplicate address detection: also for the link-local address
+    /// that is there already.
+    ///
+    /// # Errors
+    /// There is no such link.
+    pub fn route_ipv6(&self, link: &str) -> Result<()> {
+        let (off, detection) = (format!("ipv6/conf/{link}/disable_ipv6"), format!("ipv6/conf/{link}/accept_dad"));
+        self.sysctl(&[("ipv6/conf/all/forwarding", "1"), ("ipv6/conf/default/accept_dad", "0")])?;
+        self.sysctl(&[(&detection, "0"), (&off, "1"), (&off, "0")])
+    }
+
     /// Makes a veth pair: `name` here with the options that `ip link add` takes, `peer` in the other namespace.
     ///
     /// # Errors

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 use std::fs::DirBuilder;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::daemon::{Daemon, Places};
-use crate::example::{DNS_POD, GATEWAY, POD_CIDR, SERVICE, SERVICE_CIDR, SERVICE_PORT, UNDERLAY_LINK};
+use crate::example::{DNS_POD, GATEWAY, GATEWAY_SIX, POD_CIDR, SERVICE, SERVICE_CIDR, SERVICE_PORT, UNDERLAY_LINK};
 use crate::launcher::{Bind, Launcher};
 use crate::namespace::Namespace;
 use crate::shim::Shim;
@@ -96,6 +96,13 @@ impl Node {
         self.spec.address
     }
 
+    /// Its IPv6 address, once it has one: with the digits of the last byte of the other.
+    pub fn address_six(&self) -> Ipv6Addr {
+        let [.., last] = self.spec.address.octets();
+        let digits = u16::from(last / 100) << 8 | u16::from(last / 10 % 10) << 4 | u16::from(last % 10);
+        Ipv6Addr::new(0xfd00, 0x10, 6, 0, 0, 0, 0, digits)
+    }
+
     /// Its own network namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -157,6 +164,15 @@ impl Node {
              link set {UNDERLAY_LINK} up\n\
              route add default via {GATEWAY}\n",
             self.address()
+        ))
+    }
+
+    /// Gives it IPv6 on the segment.
+    pub(crate) fn join_ipv6(&self) -> Result<()> {
+        self.namespace.route_ipv6(UNDERLAY_LINK)?;
+        self.namespace.ip_batch(&format!(
+            "addr add {}/64 dev {UNDERLAY_LINK} nodad\nroute add default via {GATEWAY_SIX}\n",
+            self.address_six()
         ))
     }
 

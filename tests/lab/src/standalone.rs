@@ -5,7 +5,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use crate::example::{GATEWAY, HIJACK_CIDR, POD_CIDR, POOL, SERVICE_CIDR, SUBNET};
+use crate::example::{HIJACK_CIDR, POD_CIDR, POD_CIDR_SIX, SERVICE_CIDR};
+use crate::subnet::Subnet;
 
 /// A folder of YAML documents.
 #[derive(Clone, Debug)]
@@ -41,7 +42,16 @@ impl Standalone {
     /// # Errors
     /// The disk refuses.
     pub fn write_pool(&self, ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Result<()> {
-        self.write("pool.yaml", &pool(ranges))
+        let ranges: Vec<_> = ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        self.write("pool.yaml", &pool(&Subnet::NET1[0], &ranges))
+    }
+
+    /// Makes a pool of a subnet, of one range, `FIRST-LAST`.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_pool_of(&self, subnet: &Subnet, range: &str) -> Result<()> {
+        self.write(&format!("{}.yaml", subnet.pool), &pool(subnet, &[range.to_owned()]))
     }
 
     /// Takes a document away.
@@ -54,15 +64,14 @@ impl Standalone {
     }
 }
 
-/// The pool of the example with `ranges`.
-fn pool(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> String {
-    let ips: Vec<_> = ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect();
-    let ips = ips.join(", ");
+fn pool(subnet: &Subnet, ranges: &[String]) -> String {
+    let Subnet { pool, network, gateway } = subnet;
+    let ips = ranges.iter().map(|range| format!("\"{range}\"")).collect::<Vec<_>>().join(", ");
     format!(
         "apiVersion: spiderpool.spidernet.io/v2beta1\n\
          kind: SpiderIPPool\n\
-         metadata:\n  name: {POOL}\n\
-         spec:\n  disable: false\n  gateway: {GATEWAY}\n  ips: [{ips}]\n  subnet: {SUBNET}\n"
+         metadata:\n  name: {pool}\n\
+         spec:\n  disable: false\n  gateway: \"{gateway}\"\n  ips: [{ips}]\n  subnet: \"{network}\"\n"
     )
 }
 
@@ -75,7 +84,7 @@ pub(crate) fn coordinator() -> String {
          spec:\n  detectGateway: false\n  detectIPConflict: false\n  hijackCIDR: [{HIJACK_CIDR}]\n  \
          podRPFilter: 0\n  hostRPFilter: 0\n  hostRuleTable: 500\n  mode: auto\n  podCIDRType: calico\n  \
          podDefaultRouteNIC: \"\"\n  podMACPrefix: \"\"\n  tunePodRoutes: true\n\
-         status:\n  overlayPodCIDR: [{POD_CIDR}]\n  phase: Synced\n  serviceCIDR: [{SERVICE_CIDR}]\n"
+         status:\n  overlayPodCIDR: [\"{POD_CIDR}\", \"{POD_CIDR_SIX}\"]\n  phase: Synced\n  serviceCIDR: [{SERVICE_CIDR}]\n"
     )
 }
 

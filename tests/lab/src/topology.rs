@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::example::{FAR_HOST, GATEWAY, OUTSIDE_HOST, SUBNET};
 use crate::launcher::Launcher;
 use crate::namespace::Namespace;
+use crate::subnet::Subnet;
 
 /// The namespaces outside of the nodes.
 #[derive(Debug)]
@@ -51,6 +52,18 @@ impl Topology {
     pub(crate) fn plug(&self, port: &str, namespace: &Namespace, link: &str) -> Result<()> {
         self.segment.wire(port, "", namespace, link)?;
         self.segment.ip_batch(&format!("link set {port} master bridge up\n"))
+    }
+
+    /// Gives the gateway IPv6, and an address in each subnet of `net2`.
+    pub(crate) fn join_ipv6(&self) -> Result<()> {
+        self.gateway.route_ipv6("underlay")?;
+        let ([_, six], [other, other_six]) = (Subnet::NET1, Subnet::NET2);
+        let [other, six, other_six] = [other, six, other_six].map(|subnet| subnet.with_length(subnet.gateway));
+        self.gateway.ip_batch(&format!(
+            "addr add {other} dev underlay\n\
+             addr add {six} dev underlay nodad\n\
+             addr add {other_six} dev underlay nodad\n"
+        ))
     }
 
     fn address(&self) -> Result<()> {

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use spiderpool_lab::example::{self, GATEWAY, HIJACK_CIDR, POD_CIDR, POOL, SERVICE_CIDR, UNDERLAY_LINK};
+pub(crate) use spiderpool_lab::example::POOL_SIX;
+use spiderpool_lab::example::{self, GATEWAY, HIJACK_CIDR, POD_CIDR, POD_CIDR_SIX, POOL, SERVICE_CIDR};
 use spiderpool_lab::{
-    Capture, Chain, Inspect, Lab, Namespace, Node, Packet, Payload, Pod, Program, Shim, difference, wait_for,
+    Capture, Chain, Inspect, Lab, Namespace, Node, Packet, Payload, Pod, Program, Shim, Subnet, difference, wait_for,
 };
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,9 +25,6 @@ pub(crate) const NET2: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 20);
 pub(crate) const NET3: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 30);
 /// Behind the gateway of the segment.
 pub(crate) const BEYOND_SIX: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
-pub(crate) const GATEWAY_SIX: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 6, 0, 0, 0, 0, 1);
-pub(crate) const POD_CIDR_SIX: &str = "fd85:ee78:d8a6:8607::/64";
-pub(crate) const POOL_SIX: &str = "10-6-v6";
 
 /// The interfaces of a Pod with three, each with its pool and its first address.
 pub(crate) const THREE: [(&str, &str, Ipv4Addr); 3] =
@@ -50,39 +48,25 @@ impl Rig {
     pub(crate) fn start_with(spec: &str) -> Result<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let rig = Self { lab: Lab::start_with(vec![example::worker01()])?, _alone: alone };
-        rig.join_ipv6()?;
+        rig.lab.join_ipv6()?;
+        // Another subnet, what lies beyond, and the ways back.
+        rig.lab.topology().gateway.ip_batch(&format!(
+            "addr add 10.9.0.1/24 dev underlay\n\
+             addr add {BEYOND_SIX}/128 dev lo nodad\naddr add 10.77.0.1/32 dev lo\n\
+             route add {POD_CIDR_SIX} via {NODE_SIX}\nroute add {POD_CIDR} via {NODE}\n"
+        ))?;
         let documents = rig.node().standalone();
         documents.write("coordinator.yaml", &coordinator(spec))?;
-        for (name, subnet, gateway, range) in [
-            (POOL_SIX, "fd00:10:6::/64", "fd00:10:6::1", "fd00:10:6::2e5-fd00:10:6::2ff"),
-            ("10-8-v4", "10.8.0.0/24", "10.8.0.1", "10.8.0.20-10.8.0.29"),
-            ("10-9-v4", "10.9.0.0/24", "10.9.0.1", "10.9.0.30-10.9.0.39"),
+        let third = Subnet { pool: "10-9-v4", network: "10.9.0.0/24", gateway: Ipv4Addr::new(10, 9, 0, 1).into() };
+        for (subnet, range) in [
+            (Subnet::NET1[1], "fd00:10:6::2e5-fd00:10:6::2ff"),
+            (Subnet::NET2[0], "10.8.0.20-10.8.0.29"),
+            (third, "10.9.0.30-10.9.0.39"),
         ] {
-            documents.write(&format!("{name}.yaml"), &pool(name, subnet, gateway, range))?;
+            documents.write_pool_of(&subnet, range)?;
         }
         rig.node().daemon().start()?;
         Ok(rig)
-    }
-
-    /// Both families, and two more subnets at the gateway.
-    fn join_ipv6(&self) -> Result<()> {
-        let (node, gateway) = (self.node().namespace(), &self.lab.topology().gateway);
-        for (namespace, link) in [(node, UNDERLAY_LINK), (gateway, "underlay")] {
-            // No duplicate address detection, also for the link-local address that is there already.
-            let (off, dad) = (format!("ipv6/conf/{link}/disable_ipv6"), format!("ipv6/conf/{link}/accept_dad"));
-            let all = [("ipv6/conf/all/forwarding", "1"), ("ipv6/conf/default/accept_dad", "0")];
-            namespace.sysctl(&all)?;
-            namespace.sysctl(&[(&dad, "0"), (&off, "1"), (&off, "0")])?;
-        }
-        node.ip_batch(&format!(
-            "addr add {NODE_SIX}/64 dev {UNDERLAY_LINK} nodad\nroute add default via {GATEWAY_SIX}\n"
-        ))?;
-        gateway.ip_batch(&format!(
-            "addr add {GATEWAY_SIX}/64 dev underlay nodad\n\
-             addr add 10.8.0.1/24 dev underlay\naddr add 10.9.0.1/24 dev underlay\n\
-             addr add {BEYOND_SIX}/128 dev lo nodad\naddr add 10.77.0.1/32 dev lo\n\
-             route add {POD_CIDR_SIX} via {NODE_SIX}\nroute add {POD_CIDR} via {NODE}\n"
-        ))
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -162,13 +146,6 @@ impl Rig {
             Ok(log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned))
         })
     }
-}
-
-fn pool(name: &str, subnet: &str, gateway: &str, range: &str) -> String {
-    format!(
-        "apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderIPPool\nmetadata:\n  name: {name}\n\
-         spec:\n  subnet: \"{subnet}\"\n  gateway: \"{gateway}\"\n  ips: [\"{range}\"]\n"
-    )
 }
 
 fn coordinator(spec: &str) -> String {
