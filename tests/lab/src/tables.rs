@@ -1,82 +1,116 @@
 //! The rules and routes that a Pod of the example must have in overlay mode, as `ip` prints them.
 
-use std::net::Ipv4Addr;
+use std::fmt::Display;
+use std::net::IpAddr;
 
-use crate::example::{CALICO_NEXT_HOP, GATEWAY, HIJACK_CIDR, POD_CIDR, SERVICE_CIDR, SUBNET};
+use crate::example::{CALICO_NEXT_HOP, CALICO_NEXT_HOP_IPV6, HIJACK_CIDR, POD_CIDR, POD_CIDR_SIX, SERVICE_CIDR};
+use crate::subnet::Subnet;
 
-/// A Pod with `eth0` by Calico and `net1` by macvlan.
+/// What one family has in a Pod with `eth0` by Calico, `net1` by macvlan and perhaps `net2`.
 #[derive(Clone, Copy, Debug)]
-pub struct PodTables {
+pub struct PodTables<A = std::net::Ipv4Addr> {
     /// The address of its node.
-    pub node: Ipv4Addr,
+    pub node: A,
     /// The address of `eth0`.
-    pub eth0: Ipv4Addr,
+    pub eth0: A,
     /// The address of `net1`.
-    pub net1: Ipv4Addr,
+    pub net1: A,
+    /// The address of `net2`, where there is one.
+    pub net2: Option<A>,
     /// Whether the Pod's default route was moved to `net1`.
     pub default_by_net1: bool,
 }
 
-impl PodTables {
+impl<A: Copy + Display + Into<IpAddr>> PodTables<A> {
     /// `ip rule`.
     pub fn rules(&self) -> Vec<String> {
-        let Self { eth0, net1, .. } = self;
-        let own = if self.default_by_net1 {
-            vec![format!("32762: from {eth0} lookup 101")]
+        let Self { eth0, net1, net2, .. } = self;
+        let mut rules = vec!["0: from all lookup local".to_owned()];
+        if let Some(net2) = net2 {
+            rules.push(format!("32759: from {net2} lookup 102"));
+        }
+        if self.default_by_net1 {
+            rules.push(format!("32762: from {eth0} lookup 101"));
         } else {
-            vec![format!("32760: from {net1} lookup 101"), format!("32762: from {eth0} lookup 100")]
-        };
-        let first = ["0: from all lookup local".to_owned()];
-        let last = ["32766: from all lookup main", "32767: from all lookup default"].map(str::to_owned);
-        first.into_iter().chain(own).chain(last).collect()
+            rules.push(format!("32760: from {net1} lookup 101"));
+            rules.push(format!("32762: from {eth0} lookup 100"));
+        }
+        rules.push("32766: from all lookup main".to_owned());
+        if !self.is_six() {
+            rules.push("32767: from all lookup default".to_owned());
+        }
+        rules
     }
 
     /// `ip route`.
     pub fn main(&self) -> Vec<String> {
-        let default = if self.default_by_net1 { Self::default_by_gateway() } else { Self::default_by_calico() };
-        let mut routes = vec![default, self.subnet(), Self::next_hop()];
-        routes.extend(self.cluster());
-        routes
+        let default = if self.default_by_net1 { self.default_by("net1") } else { self.default_by_calico() };
+        let subnets = self.attached().map(|(interface, address)| subnet(interface, address));
+        [default, self.own_of_eth0()].into_iter().chain(subnets).chain(self.cluster()).collect()
     }
 
     /// `ip route show table 101`.
     pub fn table_101(&self) -> Vec<String> {
-        let mut routes = if self.default_by_net1 {
-            vec![Self::default_by_calico(), Self::next_hop()]
+        let own = if self.default_by_net1 {
+            [self.default_by_calico(), self.own_of_eth0()]
         } else {
-            vec![Self::default_by_gateway(), self.subnet()]
+            [self.default_by("net1"), subnet("net1", self.net1.into())]
         };
-        routes.extend(self.cluster());
-        routes
+        own.into_iter().chain(self.cluster()).collect()
+    }
+
+    /// `ip route show table 102`; empty where there is no such table.
+    pub fn table_102(&self) -> Vec<String> {
+        let Some(net2) = self.net2 else { return Vec::new() };
+        [self.default_by("net2"), subnet("net2", net2.into())].into_iter().chain(self.cluster()).collect()
     }
 
     /// `ip route show table 100`; empty where there is no such table.
     pub fn table_100(&self) -> Vec<String> {
-        if self.default_by_net1 { Vec::new() } else { vec![Self::default_by_calico()] }
+        if self.default_by_net1 { Vec::new() } else { vec![self.default_by_calico()] }
     }
 
-    fn default_by_calico() -> String {
+    fn is_six(&self) -> bool {
+        self.node.into().is_ipv6()
+    }
+
+    fn attached(&self) -> impl Iterator<Item = (&'static str, IpAddr)> {
+        [("net1", self.net1.into())].into_iter().chain(self.net2.map(|net2| ("net2", net2.into())))
+    }
+
+    fn default_by_calico(&self) -> String {
+        if self.is_six() {
+            return format!("default via {CALICO_NEXT_HOP_IPV6} dev eth0 metric 1024");
+        }
         format!("default via {CALICO_NEXT_HOP} dev eth0")
     }
 
-    fn default_by_gateway() -> String {
-        format!("default via {GATEWAY} dev net1")
+    fn default_by(&self, interface: &str) -> String {
+        Subnet::of(interface, self.node.into()).default_by(interface)
     }
 
-    fn next_hop() -> String {
+    /// What `eth0` has beside its default route: by IPv4 its next hop, by IPv6 what the kernel makes for its address.
+    fn own_of_eth0(&self) -> String {
+        if self.is_six() {
+            return format!("{} dev eth0 metric 256", self.eth0);
+        }
         format!("{CALICO_NEXT_HOP} dev eth0 scope link")
-    }
-
-    fn subnet(&self) -> String {
-        format!("{SUBNET} dev net1 scope link src {}", self.net1)
     }
 
     /// The node itself, and what is reached through it.
     fn cluster(&self) -> Vec<String> {
         let node = self.node;
+        if self.is_six() {
+            let through = format!("{POD_CIDR_SIX} via {node} dev eth0 metric 1024");
+            return vec![format!("{node} dev eth0 metric 1024"), through];
+        }
         let through = [POD_CIDR, SERVICE_CIDR, HIJACK_CIDR].map(|cidr| format!("{cidr} via {node} dev eth0"));
         [format!("{node} dev eth0 scope link")].into_iter().chain(through).collect()
     }
+}
+
+fn subnet(interface: &str, address: IpAddr) -> String {
+    Subnet::of(interface, address).on_link(interface, address)
 }
 
 /// What differs between the lines expected and those that `ip` printed, in any order; `None` if nothing does.

@@ -36,8 +36,8 @@ fn world() -> Result<World> {
     pod.add(&host_local(), "net1", &[])?;
     let (net1, prefix) = pod.address("net1")?;
     ensure!((net1, prefix) == (Ipv4Addr::new(10, 6, 212, 145), 16), "net1 has {net1}/{prefix}");
-    let tables =
-        PodTables { node: lab.node("worker01")?.address(), eth0: pod.spec().address, net1, default_by_net1: false };
+    let node = lab.node("worker01")?.address();
+    let tables = PodTables { node, eth0: pod.spec().address, net1, net2: None, default_by_net1: false };
     route_by_hand(&lab, &pod, tables)?;
     Ok(World { lab, pod, _dns: dns, _listener: listener, tables })
 }

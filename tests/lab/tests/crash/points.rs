@@ -1,16 +1,18 @@
-//! SIGKILL at every fail point, under 32 callers of both plugins.
+//! SIGKILL at every fail point, under 32 callers of both plugins. Most attach one interface with IPv4, some two with both
+//! families.
 //!
 //! Every place that the programs name is visited: those of the daemon in an order that is drawn, those of the CNI programs
 //! by the callers all the while. After each round the callers keep what they have, and the checker holds kernel, records
 //! and answers against each other; then everything is deleted, and nothing may be left.
 
 mod caller;
+mod home;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
-use serde_json::json;
-use spiderpool_lab::example::{self, POOL, UNDERLAY_LINK};
-use spiderpool_lab::{Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, never_shared, wait_for};
+use serde_json::{Value, json};
+use spiderpool_lab::example::{self, UNDERLAY_LINK};
+use spiderpool_lab::{Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, Subnet, never_shared, wait_for};
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -21,7 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use caller::{Caller, Kind, Lots, Shared};
+use caller::{Caller, Lots, Shared};
+use home::Nic;
 
 const CALLERS: usize = 32;
 /// At each place, unless SPIDERPOOL_KILLS says more or fewer.
@@ -33,6 +36,8 @@ const ROUNDS: usize = 10;
 const FLAGS: [&str; 5] = ["--cooldown", "0", "--budget", "1", "--enable-gateway-detection"];
 /// Last bytes of the pool's addresses: a few less than there are callers, so that somebody waits for each that comes free.
 const BYTES: RangeInclusive<u8> = 145..=174;
+/// The same of the pools that those with two interfaces share: there are ten.
+const FEW: RangeInclusive<u8> = 11..=18;
 /// Of the places at one time.
 const ARMED: usize = 8;
 /// How long a daemon may live without getting to one of its places.
@@ -55,17 +60,31 @@ fn passes(point: &str) -> u64 {
     }
 }
 
-/// Somebody has every MAC address that the prefix makes of an address of the pool: setting it is refused by the kernel.
+/// The pools of both interfaces and both families.
+fn write_pools(node: &Node) -> Result<()> {
+    let [first, last] = [BYTES.start(), BYTES.end()].map(|byte| Ipv4Addr::new(10, 6, 212, *byte));
+    node.standalone().write_pool(&[(first, last)])?;
+    let (few, [four, six]) = (FEW, Subnet::NET2);
+    node.standalone().write_pool_of(&four, &format!("10.8.0.{}-10.8.0.{}", few.start(), few.end()))?;
+    for (subnet, start) in [(Subnet::NET1[1], "fd00:10:6::"), (six, "fd00:10:8::")] {
+        node.standalone().write_pool_of(&subnet, &format!("{start}{:x}-{start}{:x}", few.start(), few.end()))?;
+    }
+    Ok(())
+}
+
+/// Somebody has every MAC address that the prefix makes of an IPv4 address of the pools: setting it is refused by the
+/// kernel.
 fn rivals(node: &Node) -> Result<Namespace> {
     let rivals = node.sandbox("rivals")?;
     let reference = rivals.reference();
     let (mut links, mut up) = (String::new(), String::new());
-    for byte in BYTES {
+    let net1 = BYTES.map(|byte| [10, 6, 212, byte]);
+    for [a, b, c, d] in net1.chain(FEW.map(|byte| [10, 8, 0, byte])) {
         links += &format!(
-            "link add link {UNDERLAY_LINK} name r{byte} netns {reference} address {PREFIX}:0a:06:d4:{byte:02x} \
+            "link add link {UNDERLAY_LINK} name r{b}-{d} netns {reference} address {PREFIX}:{a:02x}:{b:02x}:{c:02x}:{d:02x} \
              type macvlan mode bridge\n"
         );
-        up += &format!("link set r{byte} up\n");
+        up += &format!("link set r{b}-{d} up\n");
     }
     node.namespace().ip_batch(&links)?;
     rivals.ip_batch(&up)?;
@@ -79,9 +98,9 @@ fn kills() -> Result<usize> {
 
 /// Calls GC of both plugins now and then; the kernel decides, so an empty list is safe. It may find no daemon.
 fn collect_garbage(node: &Node) -> Result<()> {
-    for program in ["spiderpool", "coordinator"] {
+    for (network, program) in Nic::networks().iter().flat_map(|name| [(name, "spiderpool"), (name, "coordinator")]) {
         let config = json!({
-            "cniVersion": "1.1.0", "name": caller::NETWORK, "type": program, "cni.dev/valid-attachments": [],
+            "cniVersion": "1.1.0", "name": network, "type": program, "cni.dev/valid-attachments": [],
         });
         drop(node.shim(program).call("GC", config)?);
     }
@@ -153,7 +172,7 @@ fn storm(shared: &Shared<'_>, callers: &mut [Caller<'_>], kill: impl FnOnce() ->
 }
 
 fn kept<'a>(callers: &'a [Caller<'_>]) -> Vec<Kept<'a>> {
-    callers.iter().filter_map(Caller::kept).collect()
+    callers.iter().map(Caller::kept).collect()
 }
 
 /// What is kept is kept by all, also by the daemon after this one; then it goes, and nothing is left.
@@ -162,11 +181,10 @@ fn judge(checker: &Checker<'_>, shared: &Shared<'_>, callers: &mut [Caller<'_>])
     let tenures: Vec<_> = callers.iter().flat_map(|caller| caller.tenures.iter().cloned()).collect();
     never_shared(&tenures)?;
     let agree = |callers: &[Caller<'_>]| {
-        let pods: Vec<_> = callers.iter().map(Caller::pod).collect();
         // A sandbox that ended a moment ago is still on its way out of the kernel.
         let mut latest = Ok(());
         let agreed = wait_for("records and kernel to be as answered", Duration::from_secs(5), || {
-            latest = checker.records(POOL, &kept(callers)).and_then(|()| checker.kernel(&pods, &kept(callers)));
+            latest = checker.records(&kept(callers)).and_then(|()| checker.kernel(&kept(callers)));
             Ok(latest.is_ok().then_some(()))
         });
         agreed.or(latest)
@@ -180,7 +198,8 @@ fn judge(checker: &Checker<'_>, shared: &Shared<'_>, callers: &mut [Caller<'_>])
     callers.iter_mut().try_for_each(Caller::let_go)?;
     agree(callers).context("after all was deleted")?;
     wait_for("nothing to be dying", Duration::from_secs(15), || {
-        Ok((shared.inspect.counts(POOL)?.dying == 0).then_some(()))
+        let dying = |pool: &Value| pool["dying"] != "0";
+        Ok((!shared.inspect.pools()?.iter().any(dying)).then_some(()))
     })
 }
 
@@ -193,15 +212,14 @@ fn nothing_is_lost_shared_or_left_behind_wherever_a_program_is_killed() -> Resul
     let lab = Lab::start_with(vec![example::worker01()])?;
     let node = &lab.nodes()[0];
     node.daemon().use_programs(programs)?;
-    let [first, last] = [BYTES.start(), BYTES.end()].map(|byte| Ipv4Addr::new(10, 6, 212, *byte));
-    node.standalone().write_pool(&[(first, last)])?;
+    lab.join_ipv6()?;
+    write_pools(node)?;
     node.daemon().start_with(&FLAGS)?;
     node.daemon().kill()?;
     let _rivals = rivals(node)?;
     let checker = Checker::new(node, lab.inspect(node))?;
     let shared = Shared::new(&lab, node, &checker, &of_shims);
-    let mut callers =
-        (0..CALLERS).map(|number| Caller::new(&shared, number, Kind::of(number))).collect::<Result<Vec<_>>>()?;
+    let mut callers = (0..CALLERS).map(|number| Caller::new(&shared, number)).collect::<Result<Vec<_>>>()?;
     let only = env::var("SPIDERPOOL_POINTS").unwrap_or_default();
     let chosen = of_daemon.iter().map(String::as_str).filter(|point| point.contains(&only));
     let (mut lots, mut killed) = (Lots::new(1), chosen.map(|point| (point, 0)).collect::<Kills<'_>>());
@@ -218,7 +236,7 @@ fn nothing_is_lost_shared_or_left_behind_wherever_a_program_is_killed() -> Resul
         // What is remembered of old calls makes each start longer.
         fs::remove_dir_all(node.daemon().state().join("journal"))?;
     }
-    let served: usize = callers.iter().map(|caller| caller.tenures.len()).sum();
+    let served: usize = callers.iter().map(|caller| caller.served).sum();
     println!("{served} ADDs were served");
     for (point, killed) in of_shims.iter().zip(shared.shim_kills()) {
         println!("{point}: {killed} kills");

@@ -43,7 +43,7 @@ impl Stage {
     pub(crate) fn tables(&self, default_by_net1: bool) -> Result<PodTables> {
         let (net1, _) = self.pod.address(NET1)?;
         let node = self.lab.node("worker01")?.address();
-        Ok(PodTables { node, eth0: self.pod.spec().address, net1, default_by_net1 })
+        Ok(PodTables { node, eth0: self.pod.spec().address, net1, net2: None, default_by_net1 })
     }
 
     /// What the demo's prompt says for the Pod on worker01.

@@ -1,19 +1,15 @@
 //! A caller: what a runtime does with one Pod after the other, without its processes.
-//!
-//! macvlan is played: its link is there all the time, and what it does with an address is done by `ip`.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use spiderpool_lab::example::{GATEWAY, POOL, SUBNET, UNDERLAY_LINK};
-use spiderpool_lab::{Answer, Checker, Inspect, Kept, Lab, Node, Picture, Pod, PodSpec, Shim, Stopwatch, Tenure};
-use std::net::Ipv4Addr;
+use spiderpool_lab::{Answer, Attached, Checker, Inspect, Kept, Lab, Node, Shim, Stopwatch, Subnet, Tenure};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::PREFIX;
-
-pub(super) const NETWORK: &str = "underlay";
+use super::home::{Home, Nic};
 
 /// What callers have in common.
 pub(super) struct Shared<'a> {
@@ -64,21 +60,25 @@ impl Lots {
 
 /// How a caller's Pods live.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+enum Kind {
     /// ADD, DEL.
     Plain,
-    /// The kernel refuses what the coordinator is to do, so its ADD fails.
+    /// The kernel refuses what the coordinator is to do for the last interface, so its ADD fails.
     Refused,
     /// The sandbox ends and nobody calls DEL.
     Vanishing,
 }
 
 impl Kind {
-    pub(super) fn of(number: usize) -> Self {
-        match number % 8 {
-            1 | 4 => Self::Refused,
-            7 => Self::Vanishing,
-            _ => Self::Plain,
+    /// The kinds of callers, and whether they have one interface with IPv4, or two with both families.
+    fn of(number: usize) -> (Self, bool) {
+        match number % 16 {
+            1 | 4 | 9 | 12 => (Self::Refused, false),
+            5 | 13 => (Self::Refused, true),
+            7 | 15 => (Self::Vanishing, false),
+            3 => (Self::Vanishing, true),
+            2 | 10 => (Self::Plain, true),
+            _ => (Self::Plain, false),
         }
     }
 }
@@ -97,166 +97,186 @@ pub(super) struct Caller<'a> {
     pub(super) shared: &'a Shared<'a>,
     number: usize,
     kind: Kind,
+    nics: &'static [Nic],
     lots: Lots,
     /// None for a moment only: between the end of a sandbox and the next one.
     home: Option<Home>,
     turns: u32,
-    kept: Option<(String, Ipv4Addr)>,
+    container: String,
+    /// What the container has, in the order of the ADDs.
+    attached: Vec<Attached>,
+    pub(super) served: usize,
     pub(super) tenures: Vec<Tenure>,
 }
 
-/// A Pod, and what its namespace looked like when it was made.
-struct Home {
-    pod: Pod,
-    made: Picture,
-}
-
-impl Home {
-    fn new(shared: &Shared<'_>, number: usize, turn: u32) -> Result<Self> {
-        let eth0 = Ipv4Addr::new(10, 233, 73, u8::try_from(number)? + 1);
-        let pod = shared.lab.pod(shared.node.name(), PodSpec::new(&format!("p{number:02}-{turn}"), "", eth0))?;
-        let link = format!(
-            "link add link {UNDERLAY_LINK} name net1 netns {} type macvlan mode bridge\n",
-            pod.namespace().reference()
-        );
-        shared.node.namespace().ip_batch(&link)?;
-        let made = Picture::take(pod.namespace())?;
-        Ok(Self { pod, made })
-    }
-}
-
 impl<'a> Caller<'a> {
-    pub(super) fn new(shared: &'a Shared<'a>, number: usize, kind: Kind) -> Result<Self> {
-        let (lots, home) = (Lots::new(number as u64 + 2), Some(Home::new(shared, number, 0)?));
-        Ok(Self { shared, number, kind, lots, home, turns: 0, kept: None, tenures: Vec::new() })
+    pub(super) fn new(shared: &'a Shared<'a>, number: usize) -> Result<Self> {
+        let (kind, dual) = Kind::of(number);
+        let nics = Nic::all(dual);
+        let (lots, home) = (Lots::new(number as u64 + 2), Some(Home::new(shared, number, 0, nics)?));
+        let (container, attached, tenures) = (String::new(), Vec::new(), Vec::new());
+        Ok(Self { shared, number, kind, nics, lots, home, turns: 0, container, attached, served: 0, tenures })
     }
 
-    pub(super) fn kept(&self) -> Option<Kept<'_>> {
-        let (container, address) = self.kept.as_ref()?;
-        Some(Kept { container, pod: self.pod().0, address: *address })
+    /// Between two calls.
+    pub(super) fn kept(&self) -> Kept<'_> {
+        let Home { pod, made } = self.home();
+        Kept { container: &self.container, pod, made, attached: &self.attached }
     }
 
-    pub(super) fn pod(&self) -> (&Pod, &Picture) {
-        let home = self.home.as_ref().expect("there is one between calls");
-        (&home.pod, &home.made)
-    }
-
-    /// One container after the other until it is over; the last one is kept, if its ADDs are served.
+    /// One container after the other until it is over; the last one keeps what its ADDs were served.
     pub(super) fn work(&mut self) -> Result<()> {
         loop {
             let over = self.shared.over.load(Ordering::Relaxed);
             self.turns += 1;
-            let container = format!("c{:02}-{}", self.number, self.turns);
-            self.turn(&container, over).with_context(|| container.clone())?;
+            self.container = format!("c{:02}-{}", self.number, self.turns);
+            self.turn(over).with_context(|| self.container.clone())?;
             if over {
                 return Ok(());
             }
         }
     }
 
-    /// Deletes what was kept.
+    /// Deletes all that is attached, the last interface first.
     pub(super) fn let_go(&mut self) -> Result<()> {
-        let Some((container, address)) = self.kept.take() else { return Ok(()) };
-        self.del("coordinator", &container)?;
-        self.leave(&container, address)
+        while !self.attached.is_empty() {
+            self.detach()?;
+        }
+        Ok(())
     }
 
-    fn turn(&mut self, container: &str, last: bool) -> Result<()> {
-        let Added::Served(result) = self.add("spiderpool", container, &json!({}))? else {
-            return self.del("spiderpool", container);
+    fn home(&self) -> &Home {
+        self.home.as_ref().expect("there is one between calls")
+    }
+
+    fn turn(&mut self, last: bool) -> Result<()> {
+        for nic in self.nics {
+            if !self.attach(nic)? {
+                break;
+            }
+        }
+        if self.attached.len() > 1 && self.lots.below(2) == 0 {
+            self.detach()?;
+            if self.lots.below(2) == 0 {
+                self.attach(&self.nics[self.attached.len()])?;
+            }
+        }
+        if last || self.attached.is_empty() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(self.lots.below(30)));
+        if self.kind == Kind::Vanishing { self.vanish() } else { self.let_go() }
+    }
+
+    /// ADD of both plugins. If it is not served, nothing stays of it.
+    fn attach(&mut self, nic: &Nic) -> Result<bool> {
+        let Added::Served(result) = self.add("spiderpool", nic, &json!({}))? else {
+            self.del("spiderpool", nic.interface)?;
+            return Ok(false);
         };
-        let address =
-            result["ips"][0]["address"].as_str().and_then(|text| text.split_once('/')).context("no address")?;
-        let address: Ipv4Addr = address.0.parse()?;
-        let from = self.shared.clock.elapsed();
-        self.tenures.push(Tenure { address, container: container.to_owned(), from, to: None });
-        self.configure(address)?;
-        let added = self.add("coordinator", container, &self.previous(address))?;
+        let attached = Attached { interface: nic.interface, addresses: addresses(&result)? };
+        let families: Vec<_> = attached.addresses.iter().map(IpAddr::is_ipv6).collect();
+        let wanted: Vec<_> = nic.subnets.iter().map(|subnet| subnet.gateway.is_ipv6()).collect();
+        ensure!(families == wanted, "all families, in their order, or none: {attached:?}");
+        self.note_begin(&attached);
+        self.home().configure(&attached, self.attached.is_empty())?;
+        let added = self.add("coordinator", nic, &self.previous(&attached))?;
         if let Added::Served(_) = added {
-            ensure!(self.kind != Kind::Refused, "the kernel should have refused");
+            ensure!(!self.is_refused(nic.interface), "the kernel should have refused");
+            self.attached.push(attached);
             if self.lots.below(4) == 0 {
                 // Also while the daemon is being killed: what was answered is there.
-                let kept = Kept { container, pod: self.pod().0, address };
-                self.shared.checker.attached(kept).context("right after the answer")?;
+                self.shared.checker.attached(self.kept()).context("right after the answer")?;
             }
-            if last {
-                self.kept = Some((container.to_owned(), address));
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(self.lots.below(30)));
-            if self.kind == Kind::Vanishing {
-                return self.vanish();
-            }
+            return Ok(true);
         }
         if let Added::Refused = added {
             // Nobody calls DEL: there must be nothing to delete.
-            self.is_untouched(address).context("right after the refusal")?;
+            self.shared.checker.refused(self.kept(), &attached).context("right after the refusal")?;
         } else {
-            self.del("coordinator", container)?;
+            self.del("coordinator", nic.interface)?;
         }
-        self.leave(container, address)
+        self.leave(&attached)?;
+        Ok(false)
     }
 
-    /// Rule: All or nothing. The Pod has what macvlan made, and no more.
-    fn is_untouched(&self, address: Ipv4Addr) -> Result<()> {
-        let (pod, made) = self.pod();
-        let mut expected = made.objects.clone();
-        expected.insert(format!("main: {SUBNET} dev net1 scope link src {address}"));
-        expected.insert(format!("main: default via {GATEWAY} dev net1"));
-        Picture::take(pod.namespace())?.has_exactly("the Pod", &expected)
+    /// DEL of both plugins for the interface that came last.
+    fn detach(&mut self) -> Result<()> {
+        let Some(attached) = self.attached.pop() else { return Ok(()) };
+        self.del("coordinator", attached.interface)?;
+        self.leave(&attached)?;
+        if !self.attached.is_empty() && self.lots.below(2) == 0 {
+            // A tombstone may stand for the DEL yet.
+            self.shared.checker.untouched(self.kept()).context("right after another interface went")?;
+        }
+        Ok(())
     }
 
     /// As macvlan does: tells IPAM first, then takes its link away, which may take a while.
-    fn leave(&mut self, container: &str, address: Ipv4Addr) -> Result<()> {
-        self.del("spiderpool", container)?;
+    fn leave(&mut self, attached: &Attached) -> Result<()> {
+        self.del("spiderpool", attached.interface)?;
         thread::sleep(Duration::from_millis(self.lots.below(4) * 25));
-        self.note_end();
-        let namespace = self.pod().0.namespace();
-        namespace.ip_batch(&format!("link set net1 down\naddr del {address}/16 dev net1\n"))
+        self.note_end(attached);
+        self.home().strip(attached)
     }
 
     /// The sandbox ends; another one comes.
     fn vanish(&mut self) -> Result<()> {
-        self.note_end();
+        while let Some(attached) = self.attached.pop() {
+            self.note_end(&attached);
+        }
         drop(self.home.take());
-        self.home = Some(Home::new(self.shared, self.number, self.turns)?);
+        self.home = Some(Home::new(self.shared, self.number, self.turns, self.nics)?);
         Ok(())
     }
 
-    fn note_end(&mut self) {
-        if let Some(tenure) = self.tenures.last_mut() {
-            tenure.to = Some(self.shared.clock.elapsed());
+    fn note_begin(&mut self, attached: &Attached) {
+        self.served += 1;
+        let from = self.shared.clock.elapsed();
+        for address in &attached.addresses {
+            self.tenures.push(Tenure { address: *address, container: self.container.clone(), from, to: None });
         }
     }
 
-    /// What macvlan does with the address, in a namespace that is as a new one.
-    fn configure(&self, address: Ipv4Addr) -> Result<()> {
-        let namespace = self.pod().0.namespace();
-        namespace.sysctl(&[("ipv4/conf/all/rp_filter", "1"), ("ipv4/conf/net1/rp_filter", "1")])?;
-        namespace.ip_batch(&format!(
-            "link set net1 up\naddr add {address}/16 dev net1\nroute prepend default via {GATEWAY} dev net1\n"
-        ))
+    fn note_end(&mut self, attached: &Attached) {
+        let now = self.shared.clock.elapsed();
+        let open = |tenure: &&mut Tenure| tenure.to.is_none() && attached.addresses.contains(&tenure.address);
+        for tenure in self.tenures.iter_mut().rev().filter(open).take(attached.addresses.len()) {
+            tenure.to = Some(now);
+        }
     }
 
-    fn shim(&self, program: &str, container: &str) -> Shim {
-        let shim = self.shared.node.shim(program).container(container).sandbox(self.pod().0.namespace());
-        shim.pod("default", container, container)
+    /// Whether the kernel refuses what the coordinator is to do for an interface.
+    fn is_refused(&self, interface: &str) -> bool {
+        self.kind == Kind::Refused && self.nics.last().is_some_and(|nic| nic.interface == interface)
     }
 
-    fn previous(&self, address: Ipv4Addr) -> Value {
+    fn shim(&self, program: &str, interface: &str) -> Shim {
+        let shim = self.shared.node.shim(program).container(&self.container).sandbox(self.home().pod.namespace());
+        shim.interface(interface).pod("default", &self.container, &self.container)
+    }
+
+    fn previous(&self, attached: &Attached) -> Value {
+        let ip = |address: &IpAddr| {
+            let subnet = Subnet::of(attached.interface, *address);
+            json!({ "address": subnet.with_length(*address), "gateway": subnet.gateway, "interface": 0 })
+        };
         json!({ "prevResult": {
             "cniVersion": "1.0.0",
-            "interfaces": [{ "name": "net1", "sandbox": self.pod().0.namespace().path() }],
-            "ips": [{ "address": format!("{address}/16"), "gateway": "10.6.0.1", "interface": 0 }],
+            "interfaces": [{ "name": attached.interface, "sandbox": self.home().pod.namespace().path() }],
+            "ips": attached.addresses.iter().map(ip).collect::<Vec<_>>(),
         } })
     }
 
-    fn config(&self, program: &str, further: &Value) -> Value {
-        let mut config = json!({ "cniVersion": "1.0.0", "name": NETWORK, "type": program });
-        match program {
-            "spiderpool" => config["ipam"] = json!({ "type": "spiderpool", "default_ipv4_ippool": [POOL] }),
-            _ if self.kind == Kind::Refused => config["podMACPrefix"] = PREFIX.into(),
-            _ => {}
+    fn config(&self, program: &str, nic: &Nic, further: &Value) -> Value {
+        let mut config = json!({ "cniVersion": "1.0.0", "name": nic.network, "type": program });
+        if program == "spiderpool" {
+            config["ipam"] = json!({ "type": "spiderpool" });
+            for (key, subnet) in ["default_ipv4_ippool", "default_ipv6_ippool"].iter().zip(nic.subnets) {
+                config["ipam"][key] = json!([subnet.pool]);
+            }
+        } else if self.is_refused(nic.interface) {
+            config["podMACPrefix"] = PREFIX.into();
         }
         for (key, value) in further.as_object().into_iter().flatten() {
             config[key] = value.clone();
@@ -265,9 +285,9 @@ impl<'a> Caller<'a> {
     }
 
     /// ADD, as it may end.
-    fn add(&mut self, program: &str, container: &str, further: &Value) -> Result<Added> {
-        let config = self.config(program, further);
-        let shim = self.shim(program, container);
+    fn add(&mut self, program: &str, nic: &Nic, further: &Value) -> Result<Added> {
+        let config = self.config(program, nic, further);
+        let shim = self.shim(program, nic.interface);
         // One in eight is killed with the answer in its hands.
         let point = (self.lots.below(8) == 0).then_some(0);
         let answer = self.call(shim, "ADD", &config, point)?;
@@ -280,18 +300,19 @@ impl<'a> Caller<'a> {
         if answer.error(11, &[]).is_ok() {
             return Ok(Added::Unknown);
         }
-        ensure!(self.kind == Kind::Refused && program == "coordinator", "{answer:?}");
-        answer.error(5, &["the kernel refused: set pod link net1 address"])?;
+        ensure!(self.is_refused(nic.interface) && program == "coordinator", "{answer:?}");
+        answer.error(5, &[&format!("the kernel refused: set pod link {} address", nic.interface)])?;
         Ok(Added::Refused)
     }
 
     /// DEL, again and again until it is answered; every second one is killed somewhere, where it gets there.
-    fn del(&mut self, program: &str, container: &str) -> Result<()> {
-        let config = self.config(program, &json!({}));
+    fn del(&mut self, program: &str, interface: &str) -> Result<()> {
+        let nic = self.nics.iter().find(|nic| nic.interface == interface).context("of another caller")?;
+        let config = self.config(program, nic, &json!({}));
         for attempt in 0.. {
             let points = self.shared.points.len() as u64;
             let point = (attempt == 0 && self.lots.below(2) == 0).then(|| self.lots.below(points));
-            let answer = self.call(self.shim(program, container), "DEL", &config, point)?;
+            let answer = self.call(self.shim(program, interface), "DEL", &config, point)?;
             if !answer.was_killed() {
                 return answer.silent();
             }
@@ -309,4 +330,13 @@ impl<'a> Caller<'a> {
         }
         Ok(answer)
     }
+}
+
+/// The addresses of a result.
+fn addresses(result: &Value) -> Result<Vec<IpAddr>> {
+    let of = |ip: &Value| {
+        let (address, _) = ip["address"].as_str().and_then(|text| text.split_once('/')).context("no address")?;
+        Ok(address.parse()?)
+    };
+    result["ips"].as_array().into_iter().flatten().map(of).collect()
 }
