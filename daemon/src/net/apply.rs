@@ -79,8 +79,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// One burst in one namespace; kernel settings first.
+    /// One burst in one namespace; kernel settings first. In a Pod's that is gone there is nothing to do.
     fn make(&mut self, changes: &[&Change], side: Side) {
+        if side == Side::Pod && self.sandbox.is_none() {
+            return;
+        }
         let (settings, others): (Vec<&Change>, Vec<&Change>) =
             changes.iter().copied().partition(|change| matches!(change.object(), Object::Sysctl(_)));
         self.write(&settings);

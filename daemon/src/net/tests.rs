@@ -256,3 +256,16 @@ fn a_namespace_is_found_by_its_identity_as_long_as_anything_holds_it() {
     });
     assert!(waited, "it lives on without a holder");
 }
+
+/// Rule: DEL always ends. What would come back into a Pod that is gone is no failure.
+#[test]
+fn nothing_of_a_pod_that_is_gone_is_tried() {
+    let lab = Lab::new();
+    let (mut sandbox, mut host) = (sandbox(&lab), host(&lab));
+    let (plan, ..) = add(&inputs(), &mut sandbox, &mut host);
+    let seen = observe(&Ask::of_plan(&plan), None, &mut host).unwrap();
+    let back = Change::Add { object: plan.absent.first().unwrap().1.clone(), place: Place::First };
+    let steps: Vec<Change> = changes(&plan, &Plan::default(), &seen).into_iter().chain([back]).collect();
+    let outcome = apply_all(&steps, &seen, None, &mut host);
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+}
