@@ -2,13 +2,12 @@
 //!
 //! Stories of one sandbox follow each other. A plan is on disk before the kernel is touched; an ADD that fails leaves
 //! neither kernel objects nor its part of the record. DEL reads records alone: neither settings nor the namespace
-//! need to be there. Objects on the host that sandboxes share go with the last plan that wants them: an ADD holds the
-//! host's gate open from its look until its changes are made, and whoever takes something away on the host waits
-//! until no ADD is between the two.
+//! need to be there. Where the mode is `disabled` the part is recorded, and nothing is planned for it.
 
 mod kernel;
 mod result;
 mod settings;
+mod shared;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -18,14 +17,13 @@ use ipnet::IpNet;
 use prometheus_client::metrics::counter::Counter;
 use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::types::{CniError, CniResult, Code};
-use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns, Sandbox as Record};
 use spiderpool_core::node::event::{Event, Plumb, Reply};
 use spiderpool_core::plan::{
     Ask, Change, Extended, Inputs, Object, Plan, Refused, Side, changes, extend, undo, withdraw,
 };
 use spiderpool_core::world::Mode;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tracing::{debug, warn};
 
 use crate::call::{Call, Ending, Failure};
@@ -36,6 +34,7 @@ use crate::view::View;
 use kernel::Kernel;
 use result::{addresses, answer, other_mac};
 pub(crate) use settings::synced;
+use shared::{Left, Shared};
 
 /// What the stories need.
 #[derive(Clone)]
@@ -45,21 +44,7 @@ pub(crate) struct Coordinator {
     proc: PathBuf,
     warnings: Counter,
     turns: Arc<Turns>,
-    /// Shared by ADDs between their look at the host and their changes; held alone to take away.
-    gate: Arc<RwLock<()>>,
-    leaving: Arc<Leaving>,
-}
-
-/// Host objects that sandboxes have given up while their records still say that they want them.
-#[derive(Default)]
-struct Leaving {
-    by_container: Mutex<HashMap<Arc<str>, BTreeSet<Object>>>,
-}
-
-/// Ends a sandbox's entry in [`Leaving`]: its record says so itself by now, or nothing was given up.
-struct Left {
-    leaving: Arc<Leaving>,
-    container: Arc<str>,
+    shared: Arc<Shared>,
 }
 
 /// One turn a sandbox.
@@ -72,15 +57,8 @@ impl Coordinator {
     /// Stories over the state and the world; `proc` is where the host's procfs is mounted, `warnings` counts what could
     /// not be done as asked.
     pub(crate) fn new(keeper: Keeper, view: View, proc: PathBuf, warnings: Counter) -> Coordinator {
-        Coordinator {
-            keeper,
-            view,
-            proc,
-            warnings,
-            turns: Arc::default(),
-            gate: Arc::default(),
-            leaving: Arc::default(),
-        }
+        let shared = Arc::new(Shared::new(keeper.clone()));
+        Coordinator { keeper, view, proc, warnings, turns: Arc::default(), shared }
     }
 
     /// ADD: look, plan, write the plan, change the kernel, tell the segment.
@@ -89,9 +67,7 @@ impl Coordinator {
             let msg = "prevResult is missing; the coordinator is no first plugin: put it last in the list of plugins";
             CniError::new(Code::InvalidConfiguration, msg)
         })?;
-        let Some(inputs) = self.inputs(call, &previous)? else {
-            return Ok(previous.render(call.config.cni_version));
-        };
+        let inputs = self.inputs(call, &previous)?;
         let _turn = self.turns.take(&call.who.container).await;
         let record = match self.record(call).await? {
             // The daemon ended in the middle of this very call: it begins anew, so that nothing stays of it if it fails.
@@ -104,7 +80,7 @@ impl Coordinator {
             record => record,
         };
         let recorded = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
-        let ask = Ask::of_inputs(&recorded, &inputs);
+        let ask = inputs.as_ref().map(|inputs| Ask::of_inputs(&recorded, inputs)).unwrap_or_default();
         let kernel = Kernel::open(call.netns.clone(), &self.proc, ask).await?.map_err(netns_error)?;
         let netns = kernel.identity().map_err(netns_error)?;
         let record = match record {
@@ -115,10 +91,14 @@ impl Coordinator {
             same => same,
         };
         let before = record.as_ref().map(|record| record.plan.clone()).unwrap_or_default();
-        let open = self.gate.read().await;
+        let Some(inputs) = inputs else {
+            self.write(call, &netns, before).await?;
+            return Ok(previous.render(call.config.cni_version));
+        };
+        let open = self.shared.enter().await;
         let mut kernel = kernel.look().await?.map_err(kernel_error)?;
         let on_host = before.host_objects().into_iter().cloned().collect();
-        kernel.seen.elsewhere = self.wanted_beside(&call.who.container, on_host).await?;
+        kernel.seen.elsewhere = self.shared.wanted_beside(&call.who.container, on_host).await?;
         let Extended { plan, warnings } = extend(&before, &inputs, &kernel.seen).map_err(refusal)?;
         for warning in &warnings {
             self.warnings.inc();
@@ -132,7 +112,7 @@ impl Coordinator {
         drop(open);
         if !outcome.failures.is_empty() {
             reach(Point::RoutesAddRefused);
-            let (left, error) = self.take_back(call, kernel, outcome).await?;
+            let (left, error) = self.take_back(call, kernel, outcome, [&plan, &before]).await?;
             reach(Point::RoutesAddUndone);
             match record.filter(|record| record.parts.contains_key(&call.who)) {
                 Some(record) => self.write(call, &netns, record.plan.clone()).await?,
@@ -184,9 +164,6 @@ impl Coordinator {
         let _turn = self.turns.take(&call.who.container).await;
         let record = self.record(call).await?.filter(|record| record.parts.contains_key(&call.who));
         let Some(record) = record else {
-            if settings::is_disabled(call, &self.view.world())? {
-                return Ok(String::new());
-            }
             let msg = format!("nothing is planned for {} of container {}", call.who.interface, call.who.container);
             return Err(CniError::new(Code::UnknownContainer, msg).into());
         };
@@ -273,37 +250,6 @@ impl Coordinator {
         self.keeper.read(move |node, _| node.attachments().sandboxes().get(&container).cloned()).await
     }
 
-    /// Which of these host objects plans of other sandboxes want too.
-    async fn wanted_beside(
-        &self,
-        container: &Arc<str>,
-        objects: BTreeSet<Object>,
-    ) -> Result<BTreeSet<Object>, Stopped> {
-        if objects.is_empty() {
-            return Ok(objects);
-        }
-        let container = Arc::clone(container);
-        let leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let look = move |node: &Node| {
-            let mut wanted = BTreeSet::new();
-            for (other, sandbox) in node.attachments().sandboxes().iter().filter(|(other, _)| **other != container) {
-                let given_up = leaving.get(other);
-                let still = |object: &&Object| given_up.is_none_or(|objects| !objects.contains(*object));
-                let host = sandbox.plan.want.iter().map(|(_, object)| object);
-                wanted.extend(host.filter(|object| objects.contains(*object)).filter(still).cloned());
-            }
-            wanted
-        };
-        self.keeper.read(move |node, _| look(node)).await
-    }
-
-    /// Says that a sandbox gives up host objects, until what is returned is dropped. The gate is closed.
-    fn leave(&self, container: &Arc<str>, objects: BTreeSet<Object>) -> Left {
-        let mut leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner);
-        leaving.insert(Arc::clone(container), objects);
-        Left { leaving: Arc::clone(&self.leaving), container: Arc::clone(container) }
-    }
-
     /// Makes a plan durable.
     async fn write(&self, call: &Call, netns: &Netns, plan: Plan) -> Result<(), Failure> {
         let (who, started, pod, netns) = (call.who.clone(), call.started, call.pod.clone(), netns.clone());
@@ -319,26 +265,37 @@ impl Coordinator {
         self.keeper.call(|ticket| Event::Unplumbed { ticket, who, plan }).await.map(drop)
     }
 
-    /// Undoes what a failed ADD did, but for what others want by now. The error says what failed, and what could not
-    /// be undone.
-    async fn take_back(&self, call: &Call, kernel: Kernel, outcome: Outcome) -> Result<(Left, CniError), Failure> {
+    /// Undoes what a failed ADD did, but for what others want by now, and takes along a rule of the host that it found
+    /// and that was left to its plan meanwhile. The error says what failed, and what could not be undone.
+    async fn take_back(
+        &self,
+        call: &Call,
+        kernel: Kernel,
+        outcome: Outcome,
+        [plan, before]: [&Plan; 2],
+    ) -> Result<(Left, CniError), Failure> {
         let Outcome { applied, failures } = outcome;
         let container = &call.who.container;
-        let _alone = self.gate.write().await;
-        let made = applied.iter().filter(|change| change.side() == Side::Host).map(|change| change.object().clone());
-        let made: BTreeSet<Object> = made.collect();
-        let shared = self.wanted_beside(container, made.clone()).await?;
-        let left = self.leave(container, made);
-        let kept = |step: &Change| matches!(step, Change::Remove { object, .. } if shared.contains(object));
+        let _alone = self.shared.close().await;
+        let (wanted, still) = (plan.host_objects(), before.host_objects());
+        let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
+        let elsewhere = self.shared.wanted_beside(container, given_up.clone()).await?;
+        let left = self.shared.leave(container, given_up);
+        let kept = |step: &Change| matches!(step, Change::Remove { object, .. } if elsewhere.contains(object));
         let steps = undo(&applied).into_iter().filter(|step| !kept(step)).collect();
-        let (_, outcome) = kernel.apply_all(steps).await?;
-        let text =
-            |failures: Vec<net::Failure>| failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let error = CniError::new(Code::Io, format!("the kernel refused: {}", text(failures)));
-        if outcome.failures.is_empty() {
+        let (kernel, mut undone) = kernel.apply_all(steps).await?;
+        let mut kernel = kernel.look().await?.map_err(kernel_error)?;
+        kernel.seen.elsewhere = elsewhere;
+        let is_rule = |step: &Change| matches!(step, Change::Remove { object: object @ Object::Rule(_), .. } if object.side() == Side::Host);
+        let rules = changes(plan, before, &kernel.seen).into_iter().filter(is_rule).collect();
+        let (_, went) = kernel.apply_all(rules).await?;
+        let text = |failures: &[net::Failure]| failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let error = CniError::new(Code::Io, format!("the kernel refused: {}", text(&failures)));
+        undone.failures.extend(went.failures);
+        if undone.failures.is_empty() {
             return Ok((left, error));
         }
-        Ok((left, error.with_details(format!("could not undo: {}", text(outcome.failures)))))
+        Ok((left, error.with_details(format!("could not undo: {}", text(&undone.failures)))))
     }
 
     /// Changes the kernel from a record to what stays of it, as far as things are still there. In the Pod the rest goes
@@ -347,16 +304,16 @@ impl Coordinator {
         let ask = Ask::of_plan(&record.plan);
         let kernel = Kernel::open_if_there(&record.netns, &self.proc, ask).await?.map_err(kernel_error)?;
         let mut kernel = kernel.look().await?.map_err(kernel_error)?;
-        let _alone = self.gate.write().await;
+        let _alone = self.shared.close().await;
         let (wanted, still) = (record.plan.host_objects(), after.host_objects());
         let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
-        let shared = self.wanted_beside(container, given_up.clone()).await?;
-        if given_up.iter().any(|object| matches!(object, Object::Rule(_)) && !shared.contains(object)) {
+        let elsewhere = self.shared.wanted_beside(container, given_up.clone()).await?;
+        if given_up.iter().any(|object| matches!(object, Object::Rule(_)) && !elsewhere.contains(object)) {
             // Another sandbox may have left the rule's table since the look: who goes last takes the rule along.
             kernel = kernel.look().await?.map_err(kernel_error)?;
         }
-        kernel.seen.elsewhere = shared;
-        let left = self.leave(container, given_up);
+        kernel.seen.elsewhere = elsewhere;
+        let left = self.shared.leave(container, given_up);
         let steps = changes(&record.plan, after, &kernel.seen);
         let (_, outcome) = kernel.apply_all(steps).await?;
         for failure in &outcome.failures {
@@ -370,13 +327,6 @@ impl Coordinator {
         }
         debug!(%container, applied = outcome.applied.len(), "Took back what was planned");
         Ok(left)
-    }
-}
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let mut leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner);
-        leaving.remove(&self.container);
     }
 }
 

@@ -180,6 +180,35 @@ fn a_failed_add_leaves_nothing_behind() {
     assert_eq!(lines(&lab.state()), lines(&before));
 }
 
+/// Rule: All or nothing. The host's rule was there, made by a sandbox that goes meanwhile and leaves it to the one that
+/// is refused.
+#[test]
+fn a_failed_add_leaves_no_rule_that_it_found() {
+    let lab = Lab::new();
+    add_rival(&lab);
+    let before = lab.state();
+    ip(&["-n", &lab.node, "rule", "add", "priority", "1000", "lookup", "500"]);
+    on_node(&lab, async |daemon| {
+        let refused = error(daemon.coordinator.add(&call(Verb::Add, &lab, json!({"podMACPrefix": "0a:1b"}))).await);
+        assert_eq!((refused.code, refused.details.as_str()), (Code::Io, ""));
+    });
+    assert_eq!(lines(&lab.state()), lines(&before));
+}
+
+/// Rule: All or nothing. What another sandbox still wants stays.
+#[test]
+fn a_failed_add_leaves_the_rule_of_another_sandbox() {
+    let lab = Lab::new();
+    add_rival(&lab);
+    on_node(&lab, async |daemon| {
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        let after = lab.state();
+        let second = call_for(Verb::Add, "c2", path(&lab.pod), json!({"podMACPrefix": "0a:1b"}));
+        assert_eq!(error(daemon.coordinator.add(&second).await).code, Code::Io);
+        assert_eq!(lines(&lab.state()), lines(&after));
+    });
+}
+
 /// Rule: All or nothing. The daemon ended after it had made what an ADD planned, and before it answered; the program calls
 /// again, and now the kernel refuses.
 #[test]
@@ -262,6 +291,7 @@ fn refusals_carry_their_codes() {
         assert_eq!(error(coordinator.add(&own).await).code, Code::InvalidNamespace);
         let gone = call_for(Verb::Add, "c1", path("no-such-sandbox"), json!({}));
         assert_eq!(error(coordinator.add(&gone).await).code, Code::InvalidEnvironment);
+        assert_eq!(daemon.plans().await, 0);
         for disabled in ["disabled", "disable"] {
             let printed = coordinator.add(&with(json!({"mode": disabled}))).await.unwrap();
             assert!(printed.contains("10.6.212.145/16"), "{printed}");
@@ -270,9 +300,48 @@ fn refusals_carry_their_codes() {
         let not_ready = error(coordinator.add(&with(json!({}))).await);
         assert_eq!(not_ready.code, Code::TryAgain);
         assert!(not_ready.msg.contains("default is not ready: no kubeadm-config"), "{}", not_ready.msg);
-        assert_eq!(daemon.plans().await, 0);
     });
     assert_eq!(lab.state(), before);
+}
+
+/// What CHECK holds an interface against is what its ADD was told, not what the settings are now.
+#[test]
+fn an_interface_that_was_left_alone_is_checked_as_such() {
+    let lab = Lab::new();
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        let Daemon { coordinator, view, .. } = &daemon;
+        let disabled = json!({"mode": "disabled"});
+        coordinator.add(&call(Verb::Add, &lab, disabled.clone())).await.unwrap();
+        assert_eq!(lab.state(), before);
+        coordinator.check(&call(Verb::Check, &lab, disabled.clone())).await.unwrap();
+        coordinator.check(&call(Verb::Check, &lab, json!({}))).await.unwrap();
+        view.replace(Arc::new(World::default()), Vec::new());
+        coordinator.check(&call(Verb::Check, &lab, json!({}))).await.unwrap();
+        let elsewhere = call_for(Verb::Check, "c1", path(&lab.node), json!({}));
+        assert_eq!(error(coordinator.check(&elsewhere).await).code, Code::InvalidNamespace);
+        coordinator.del(&call(Verb::Del, &lab, json!({}))).await.unwrap();
+        assert_eq!(daemon.plans().await, 0);
+        let unknown = error(coordinator.check(&call(Verb::Check, &lab, disabled)).await);
+        assert_eq!(unknown.code, Code::UnknownContainer);
+    });
+    assert_eq!(lab.state(), before);
+}
+
+/// A repeated ADD that is to do nothing leaves what the first one made, and DEL takes it back.
+#[test]
+fn an_interface_that_is_left_alone_from_now_on_keeps_its_plan() {
+    let lab = Lab::new();
+    let before = lab.state();
+    on_node(&lab, async |daemon| {
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        let after = lab.state();
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({"mode": "disabled"}))).await.unwrap();
+        assert_eq!(lab.state(), after);
+        daemon.coordinator.check(&call(Verb::Check, &lab, json!({"mode": "disabled"}))).await.unwrap();
+        daemon.coordinator.del(&call(Verb::Del, &lab, json!({"mode": "disabled"}))).await.unwrap();
+    });
+    assert_eq!(lines(&lab.state()), lines(&before));
 }
 
 #[test]
