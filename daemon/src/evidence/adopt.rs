@@ -2,9 +2,10 @@
 //!
 //! Every namespace that can be found is settled before the first ADD: its addresses are read, and the results that the
 //! runtime's CNI library keeps say whose they are. A namespace that is there and cannot be read is waited for; an
-//! incomplete search ends no wait.
+//! incomplete search ends no wait. One that a look sees and does not find again may have ended: it is waited for if the
+//! next look does not find it either.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -50,10 +51,10 @@ impl Search {
         let found = loop {
             let search = self.clone();
             match tokio::task::spawn_blocking(move || search.look()).await {
-                Ok(Looked { found, missed: None }) => break found,
-                Ok(Looked { missed: Some(reason), .. }) => {
-                    warn!(reason, "No ADD is served until every sandbox is known; trying again");
-                }
+                Ok(looked) => match looked.incomplete() {
+                    None => break looked.found,
+                    Some(reason) => warn!(reason, "No ADD is served until every sandbox is known; trying again"),
+                },
                 Err(ended) => warn!(error = %ended, "The search for sandboxes ended early; trying again"),
             }
             tokio::time::sleep(PAUSE).await;
@@ -69,26 +70,31 @@ impl Search {
     pub(crate) async fn look_again(&self, keeper: &Keeper) -> Result<(), Stopped> {
         let search = self.clone();
         match tokio::task::spawn_blocking(move || search.look()).await {
-            Ok(Looked { found, missed }) => {
-                let found = Found { held: Vec::new(), ..found };
-                keeper.call(|ticket| Event::Adopt { ticket, found }).await?;
-                if let Some(reason) = missed {
+            Ok(looked) => {
+                if let Some(reason) = looked.incomplete() {
                     warn!(reason, "Cannot look everywhere whether the new addresses are in use");
                 }
+                let found = Found { held: Vec::new(), ..looked.found };
+                keeper.call(|ticket| Event::Adopt { ticket, found }).await?;
             }
             Err(ended) => warn!(error = %ended, "The look whether the new addresses are in use ended early"),
         }
         Ok(())
     }
 
-    /// Everything that is there.
+    /// Everything that is there, looked at twice if something was lost on the way.
     fn look(&self) -> Looked {
+        let looked = self.pass();
+        if looked.lost.is_empty() { looked } else { looked.then(self.pass()) }
+    }
+
+    fn pass(&self) -> Looked {
         let mut looked = Looked::default();
         let holders = Holders::take(&self.proc);
         looked.missed = holders.unread().map(str::to_owned);
         let mut places = Vec::new();
         for (inode, paths) in holders.into_paths() {
-            places.extend(looked.note(leading_to(inode, paths)).flatten());
+            places.extend(looked.find(inode, leading_to(inode, paths)).flatten());
         }
         for folder in self.netns_folders.iter().filter(|folder| !folder.starts_with("/proc")) {
             for path in looked.note(files(folder)).into_iter().flatten() {
@@ -99,7 +105,7 @@ impl Search {
         // Several paths may lead to one.
         for (path, netns) in places.into_iter().filter(|(_, netns)| known.insert(netns.identity())) {
             let addresses = namespace::addresses(&path).map_err(|error| format!("{}: {error}", path.display()));
-            let addresses = looked.note(addresses).into_iter().flatten();
+            let addresses = looked.find(netns.inode, addresses).into_iter().flatten();
             looked.found.seen.extend(addresses.map(|address| (address, netns.clone())));
         }
         for folder in &self.cni_caches {
@@ -115,9 +121,30 @@ impl Search {
 struct Looked {
     found: Found,
     missed: Option<String>,
+    /// Namespaces that were seen and not found again, by inode, with what was wrong.
+    lost: BTreeMap<u64, String>,
 }
 
 impl Looked {
+    /// Both looks together. What ended between them is in neither's way; what neither finds counts as missed.
+    fn then(self, next: Looked) -> Looked {
+        let is_complete = self.missed.is_none();
+        let mut both = next;
+        both.lost.retain(|inode, _| !is_complete || self.lost.contains_key(inode));
+        // Who holds a namespace may have been on the move at the second look.
+        both.found.seen.extend(self.found.seen);
+        both
+    }
+
+    /// Why there may be more, if there may.
+    fn incomplete(&self) -> Option<&str> {
+        self.missed.as_ref().or_else(|| self.lost.values().next()).map(String::as_str)
+    }
+
+    fn find<T>(&mut self, inode: u64, found: Result<T, String>) -> Option<T> {
+        found.map_err(|reason| self.lost.insert(inode, reason)).ok()
+    }
+
     fn note<T>(&mut self, seen: Result<T, String>) -> Option<T> {
         match seen {
             Ok(seen) => return Some(seen),
@@ -239,6 +266,47 @@ mod tests {
         let reason = search.look().missed.unwrap();
         assert!(reason.contains("77/task"), "{reason}");
         fs::remove_file(proc.join("77/task")).unwrap();
-        assert_eq!(search.look().missed, None);
+        assert_eq!(search.look().incomplete(), None);
+    }
+
+    /// Shows a process in the network namespace of an inode; its path leads nowhere.
+    fn show(proc: &Path, inode: u64) {
+        let folder = proc.join("77/task/77/ns");
+        fs::create_dir_all(&folder).unwrap();
+        let _ = fs::remove_file(folder.join("net"));
+        std::os::unix::fs::symlink(format!("net:[{inode}]"), folder.join("net")).unwrap();
+    }
+
+    /// Rule: One holder. Where some end all the time the search ends all the same; what stays out of reach is waited for.
+    #[test]
+    fn what_two_looks_cannot_find_is_missed_and_what_one_cannot_may_have_ended() {
+        let machine = tempfile::tempdir().unwrap();
+        let proc = machine.path().join("proc");
+        let search = Search { proc: proc.clone(), netns_folders: Vec::new(), cni_caches: Vec::new() };
+        show(&proc, 11);
+        let reason = search.look();
+        assert!(reason.incomplete().unwrap().contains("network namespace 11 is not to be found"), "{reason:?}");
+        let first = search.pass();
+        show(&proc, 12);
+        assert_eq!(first.then(search.pass()).incomplete(), None);
+    }
+
+    #[test]
+    fn a_look_that_saw_not_everything_excuses_nothing() {
+        let lost = |inode| BTreeMap::from([(inode, "not to be found".to_owned())]);
+        let first = Looked { missed: Some("unreadable".into()), lost: lost(11), ..Looked::default() };
+        let next = Looked { lost: lost(12), ..Looked::default() };
+        assert_eq!(first.then(next).incomplete(), Some("not to be found"));
+    }
+
+    /// Rule: One holder. A holder may be on the move at the second look.
+    #[test]
+    fn what_either_look_saw_is_seen() {
+        let netns = |inode| Netns { path: "/p".into(), inode, cookie: inode };
+        let looked = |inode| Looked {
+            found: Found { held: Vec::new(), seen: vec![(IpAddr::from([10, 6, 0, inode as u8]), netns(inode))] },
+            ..Looked::default()
+        };
+        assert_eq!(looked(1).then(looked(2)).found.seen.len(), 2);
     }
 }
