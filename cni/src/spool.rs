@@ -56,13 +56,13 @@ pub fn write(folder: &Path, request: &CniRequest) -> io::Result<PathBuf> {
     outcome
 }
 
-/// Reads the whole spool, in the order in which the programs started (within a boot; the boots themselves are in no
+/// Reads the tombstones that are wanted by their path, in the order in which the programs started (within a boot; the boots themselves are in no
 /// order); junk comes last. A folder that does not exist is an empty one. Other files are passed over, and temporary
 /// files whose writer is dead are removed.
 ///
 /// # Errors
 /// The folder cannot be read, or others than root may write it.
-pub fn read(folder: &Path) -> io::Result<Vec<Entry>> {
+pub fn read(folder: &Path, wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<Entry>> {
     let listing = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(at(folder))?,
@@ -72,7 +72,7 @@ pub fn read(folder: &Path) -> io::Result<Vec<Entry>> {
     for file in listing {
         let path = file.map_err(at(folder))?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some(EXTENSION) => entries.extend(read_one(path)),
+            Some(EXTENSION) if wanted(&path) => entries.extend(read_one(path)),
             Some(TEMPORARY) => clean(&path),
             _ => {}
         }

@@ -186,7 +186,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
     let server =
         Server::new(Rooms { rules, room, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
-    server.drain().await;
+    server.drain(None).await;
     reach(Point::StartDrained);
     settler.round().await?;
     reach(Point::StartSettled);
@@ -268,7 +268,7 @@ async fn drain_now_and_then(spool: Spool, server: Server) {
     loop {
         tokio::time::sleep(SPOOL_PAUSE).await;
         if !spool.is_empty() {
-            server.drain().await;
+            server.drain(None).await;
         }
     }
 }

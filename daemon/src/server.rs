@@ -72,9 +72,9 @@ impl Server {
         }
     }
 
-    /// Carries out what waits in the spool.
-    pub(crate) async fn drain(&self) {
-        self.rooms.spool.drain(|request| self.del(request)).await;
+    /// Carries out what waits in the spool: all of it, or what comes before an ADD of a container.
+    pub(crate) async fn drain(&self, before_add_of: Option<&str>) {
+        self.rooms.spool.drain(before_add_of, |request| self.del(request)).await;
     }
 
     /// Waits until every story has ended, also those whose caller is gone. No new one may begin.
@@ -90,7 +90,7 @@ impl Server {
         let story = self.stories.spawn(async move {
             // A DEL that a program could not deliver comes before the ADD that follows it.
             if verb == Verb::Add && !server.rooms.spool.is_empty() {
-                server.drain().await;
+                server.drain(Some(&request.container_id)).await;
             }
             server.story(verb, request, token).await
         });

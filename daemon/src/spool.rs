@@ -1,6 +1,11 @@
-//! Drains the tombstones that the CNI programs left while the daemon was away: before it serves, whenever a new one
-//! appears, and those of an attachment before its ADD (DEL always ends).
+//! Drains the tombstones that the CNI programs left while the daemon was away: before it serves, every few seconds, and
+//! new ones and those of its own container before an ADD (DEL always ends).
+//!
+//! One that disk or kernel refuse stays for a later try, and other containers' ADDs do not wait for it. Junk is moved out
+//! of the way.
 
+use std::collections::HashMap;
+use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,23 +23,30 @@ use crate::keeper::Stopped;
 #[derive(Clone)]
 pub(crate) struct Spool {
     folder: PathBuf,
-    /// One drain at a time; whoever waits finds the folder empty.
-    turn: Arc<Mutex<()>>,
+    /// One drain at a time; whoever waits finds the folder empty. Inside: the tombstones that were refused, by path, each
+    /// with its container.
+    refused: Arc<Mutex<HashMap<PathBuf, String>>>,
 }
 
 impl Spool {
     /// The spool in a folder.
     pub(crate) fn new(folder: PathBuf) -> Spool {
-        Spool { folder, turn: Arc::default() }
+        Spool { folder, refused: Arc::default() }
     }
 
-    /// Carries out every tombstone by `del`. What is junk is set aside once, under a name that is not read again.
-    pub(crate) async fn drain<D>(&self, del: impl Fn(CniRequest) -> D)
+    /// Carries out tombstones by `del`: all of them, or, before an ADD of a container, those that were not tried before and
+    /// the container's own. What is junk is set aside once.
+    pub(crate) async fn drain<D>(&self, before_add_of: Option<&str>, del: impl Fn(CniRequest) -> D)
     where
         D: Future<Output = Result<Result<(), CniError>, Stopped>>,
     {
-        let _turn = self.turn.lock().await;
-        let entries = match spool::read(&self.folder) {
+        let mut refused = self.refused.lock().await;
+        refused.retain(|path, _| path.exists());
+        let in_turn = |path: &Path| match (before_add_of, refused.get(path)) {
+            (Some(container), Some(of)) => container == of,
+            _ => true,
+        };
+        let entries = match spool::read(&self.folder, in_turn) {
             Ok(entries) => entries,
             Err(error) => return warn!(%error, "Cannot read the spool"),
         };
@@ -42,18 +54,25 @@ impl Spool {
         for spool::Entry { path, request } in entries {
             match request {
                 Ok(request) => {
+                    let container = request.container_id.clone();
                     if is_settled(del(request).await) {
                         done += 1;
                         reach(Point::TombstoneDone);
+                        refused.remove(&path);
                         if let Err(error) = spool::remove(&path) {
                             warn!(%error, "Cannot remove a tombstone");
                         }
                         reach(Point::TombstoneRemoved);
+                    } else {
+                        refused.insert(path, container);
                     }
                 }
                 Err(reason) => {
                     junk += 1;
-                    set_aside(&path, &reason.to_string());
+                    if let Err(error) = self.set_aside(&path, &reason.to_string()) {
+                        warn!(%error, "Cannot set a junk tombstone aside");
+                        refused.insert(path, String::new());
+                    }
                 }
             }
         }
@@ -64,9 +83,18 @@ impl Spool {
 
     /// Whether there is anything to drain: cheap enough to ask before every ADD.
     pub(crate) fn is_empty(&self) -> bool {
-        std::fs::read_dir(&self.folder).map_or(true, |mut files| {
+        fs::read_dir(&self.folder).map_or(true, |mut files| {
             !files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "tombstone")))
         })
+    }
+
+    /// Moves what is no tombstone out of the way.
+    fn set_aside(&self, path: &Path, reason: &str) -> std::io::Result<()> {
+        let folder = self.folder.join("junk");
+        let aside = folder.join(path.file_name().unwrap_or_default());
+        warn!(file = %path.display(), kept_as = %aside.display(), reason, "A tombstone is not whole");
+        fs::create_dir_all(&folder)?;
+        fs::rename(path, &aside)
     }
 }
 
@@ -88,10 +116,59 @@ fn is_settled(ending: Result<Result<(), CniError>, Stopped>) -> bool {
     }
 }
 
-fn set_aside(path: &Path, reason: &str) {
-    let aside = path.with_extension("junk");
-    warn!(file = %path.display(), kept_as = %aside.display(), reason, "A tombstone is not whole");
-    if let Err(error) = std::fs::rename(path, &aside) {
-        warn!(%error, "Cannot set a junk tombstone aside");
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn bury(folder: &Path, container: &str) -> PathBuf {
+        spool::write(folder, &CniRequest { container_id: container.into(), ..CniRequest::default() }).unwrap()
+    }
+
+    /// The containers whose tombstones were tried; those in `fail` are refused by the kernel.
+    async fn tried(spool: &Spool, before_add_of: Option<&str>, fail: &[&str]) -> Vec<String> {
+        let tried = RefCell::new(Vec::new());
+        let del = async |request: CniRequest| {
+            let outcome = if fail.contains(&&*request.container_id) {
+                Err(CniError::new(Code::Io, "the kernel refused"))
+            } else {
+                Ok(())
+            };
+            tried.borrow_mut().push(request.container_id);
+            Ok(outcome)
+        };
+        spool.drain(before_add_of, del).await;
+        let mut tried = tried.into_inner();
+        tried.sort();
+        tried
+    }
+
+    /// Rule: DEL always ends. What the kernel refuses stays for later; ADDs wait for their own container's alone.
+    #[tokio::test]
+    async fn an_add_does_not_wait_for_what_others_were_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().join("spool"));
+        for container in ["a", "b", "c"] {
+            bury(&spool.folder, container);
+        }
+        assert_eq!(tried(&spool, None, &["a", "b"]).await, ["a", "b", "c"]);
+        assert_eq!(tried(&spool, Some("x"), &["a", "b"]).await, Vec::<String>::new());
+        bury(&spool.folder, "d");
+        assert_eq!(tried(&spool, Some("a"), &["a", "b"]).await, ["a", "d"]);
+        assert_eq!(tried(&spool, Some("a"), &["b"]).await, ["a"]);
+        assert_eq!(tried(&spool, None, &[]).await, ["b"]);
+        assert!(spool.is_empty() && spool.refused.lock().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn junk_is_moved_out_of_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().join("spool"));
+        let path = bury(&spool.folder, "a");
+        fs::write(&path, "not whole").unwrap();
+        assert_eq!(tried(&spool, None, &[]).await, Vec::<String>::new());
+        assert!(spool.is_empty());
+        assert_eq!(fs::read(spool.folder.join("junk").join(path.file_name().unwrap())).unwrap(), b"not whole");
     }
 }

@@ -16,7 +16,7 @@ fn request(container: &str, boottime_ns: u64) -> CniRequest {
 }
 
 fn containers(folder: &Path) -> Vec<String> {
-    read(folder)
+    read(folder, |_| true)
         .unwrap()
         .into_iter()
         .map(|entry| entry.request.map_or_else(|junk| junk.to_string(), |request| request.container_id))
@@ -35,7 +35,7 @@ fn tombstones_come_back_whole_in_the_order_of_their_start() {
     assert_eq!(fs::metadata(&spool).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(containers(&spool), ["first", "second", "third"]);
 
-    let first = read(&spool).unwrap().remove(0);
+    let first = read(&spool, |_| true).unwrap().remove(0);
     assert_eq!(first.request.unwrap(), request("first", 10));
     remove(&first.path).unwrap();
     remove(&first.path).unwrap();
@@ -78,7 +78,7 @@ fn junk_is_listed_last_with_its_reason() {
 #[test]
 fn a_folder_that_is_not_there_is_empty() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(read(&folder.path().join("none")).unwrap().is_empty());
+    assert!(read(&folder.path().join("none"), |_| true).unwrap().is_empty());
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_folder_that_others_may_write_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &request("a", 1)).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let error = read(folder.path()).unwrap_err();
+    let error = read(folder.path(), |_| true).unwrap_err();
     assert!(error.to_string().contains("writable by others"), "{error}");
 }
 
@@ -96,7 +96,7 @@ fn leftovers_of_dead_writers_are_removed_and_those_of_living_ones_stay() {
     let (dead, living) = (folder.path().join("dead.tmp"), folder.path().join("living.tmp"));
     fs::write(&dead, "half").unwrap();
     let lock = Flock::lock(File::create(&living).unwrap(), FlockArg::LockExclusive).unwrap();
-    assert!(read(folder.path()).unwrap().is_empty());
+    assert!(read(folder.path(), |_| true).unwrap().is_empty());
     assert!(!dead.exists() && living.exists());
     drop(lock);
 }
@@ -116,12 +116,12 @@ fn a_reader_that_cleans_all_the_time_loses_nothing() {
             })
             .collect();
         while !writers.iter().all(|writer| writer.is_finished()) {
-            for entry in read(spool).unwrap() {
+            for entry in read(spool, |_| true).unwrap() {
                 entry.request.unwrap();
             }
         }
     });
-    assert_eq!(read(spool).unwrap().len(), 100);
+    assert_eq!(read(spool, |_| true).unwrap().len(), 100);
 }
 
 #[test]
