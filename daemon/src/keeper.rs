@@ -3,9 +3,10 @@
 //! It takes what has arrived, lets the state machine handle all of it, commits the rows once, and only then lets out
 //! replies, messages and errands (Durable first). What arrives during the fsync is the next batch: concurrent calls
 //! share one. A commit that fails releases nothing: the thread ends, and with it the process, which replays the
-//! journal when it starts again.
+//! journal when it starts again. While the disk has no room for what events may write, none happens: they wait, and looks
+//! are served.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -18,15 +19,20 @@ use spiderpool_core::node::Node;
 use spiderpool_core::node::event::{Effects, Errand, Event, Reply, Ticket};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::clock;
 use crate::metrics::JournalMetrics;
+use crate::room::Room;
 
 /// Most events in one batch.
 const BATCH: usize = 256;
 
 /// Room of the inbox.
 const INBOX: usize = 4096;
+
+/// Pause before a disk without room is looked at again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// ADDs at a time: fewer than the inbox holds, so that DEL and the feeder always fit.
 const ADDS: usize = 1024;
@@ -68,12 +74,23 @@ impl Keeper {
         journal: Box<dyn Journal + Send>,
         outlets: Outlets,
         metrics: JournalMetrics,
+        room: Arc<Room>,
     ) -> std::io::Result<(Keeper, oneshot::Receiver<Result<(), CommitError>>)> {
         let (inbox, asked) = mpsc::channel(INBOX);
         let (ending, ended) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new().name("keeper".into()).spawn(move || {
-            let mut owner = Owner { node, journal, outlets, metrics, asked, runtime, waiting: HashMap::new() };
+            let mut owner = Owner {
+                node,
+                journal,
+                outlets,
+                metrics,
+                room,
+                asked,
+                held: VecDeque::new(),
+                runtime,
+                waiting: HashMap::new(),
+            };
             // How it ended is said before its outlets close and others end of that. Nobody may listen any more when the
             // process is ending anyway.
             let _ = ending.send(owner.run());
@@ -144,7 +161,10 @@ struct Owner {
     journal: Box<dyn Journal + Send>,
     outlets: Outlets,
     metrics: JournalMetrics,
+    room: Arc<Room>,
     asked: mpsc::Receiver<Ask>,
+    /// What arrived while there was no room, in order.
+    held: VecDeque<Ask>,
     runtime: tokio::runtime::Handle,
     waiting: HashMap<Ticket, oneshot::Sender<Reply>>,
 }
@@ -152,11 +172,14 @@ struct Owner {
 impl Owner {
     fn run(&mut self) -> Result<(), CommitError> {
         while let Some(first) = self.next() {
+            if matches!(first, Ask::Call(..) | Ask::Tell(_)) && !self.wait_for_room() {
+                break;
+            }
             let mut effects = Effects::default();
             let mut views = Vec::new();
             let mut stop = self.take(first, &mut effects, &mut views);
             for _ in 1..BATCH {
-                match self.asked.try_recv() {
+                match self.held.pop_front().map_or_else(|| self.asked.try_recv(), Ok) {
                     Ok(ask) if !stop => stop = self.take(ask, &mut effects, &mut views),
                     _ => break,
                 }
@@ -174,6 +197,9 @@ impl Owner {
 
     /// The next ask, or `Due` when time has come for something that waits.
     fn next(&mut self) -> Option<Ask> {
+        if let Some(ask) = self.held.pop_front() {
+            return Some(ask);
+        }
         let due = self.node.due().map(clock::until);
         let asked = &mut self.asked;
         self.runtime.block_on(async {
@@ -183,6 +209,33 @@ impl Owner {
                 Some(wait) => tokio::time::timeout(wait, asked.recv()).await.unwrap_or(Some(Ask::Tell(Event::Due))),
             }
         })
+    }
+
+    /// Waits until the disk has room for what events may write. False: the thread is to end.
+    fn wait_for_room(&mut self) -> bool {
+        let Err(full) = self.room.for_events() else { return true };
+        warn!(error = %full, "Nothing can be recorded; what happens on this node waits for room on the disk");
+        let begun = clock::boot();
+        while self.room.for_events().is_err() {
+            let asked = &mut self.asked;
+            let is_held_up = self.held.len() >= INBOX;
+            let ask = self.runtime.block_on(async {
+                if is_held_up {
+                    tokio::time::sleep(PAUSE).await;
+                    return Ok(None);
+                }
+                tokio::time::timeout(PAUSE, asked.recv()).await.map(Some)
+            });
+            match ask {
+                Ok(Some(Some(Ask::Read(view)))) => view(&self.node, self.journal.as_ref()),
+                Ok(Some(Some(Ask::Stop) | None)) => return false,
+                Ok(Some(Some(ask))) => self.held.push_back(ask),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let seconds = clock::boot().saturating_sub(begun) / 1_000_000_000;
+        info!(seconds, "There is room to record again");
+        true
     }
 
     /// Handles one ask. True: the thread is to end.

@@ -22,12 +22,15 @@ const RESERVE: u64 = 8 << 20;
 /// Bytes, the reserve among them, that ADDs need: all that may be under way at once fit between this and the reserve.
 const NEEDED: u64 = 16 << 20;
 
-/// Bytes below which the reserve is given up, and nothing is written once it is gone: the largest batch, what the store
+/// Bytes below which the reserve is given up at the latest, and nothing is written once it is gone: the largest batch, what the store
 /// writes besides, and what it writes when it is opened.
 const LEAST: u64 = 2 << 20;
 
 /// Bytes of a row and what the store makes of it, beyond what `LEAST` has room for.
 const ROW: u64 = 512;
+
+/// Rows that one batch of events may well write.
+const BATCH: usize = 1024;
 
 /// Nanoseconds until a reserve that could not be made is tried again.
 const AGAIN: u64 = 60_000_000_000;
@@ -88,15 +91,26 @@ impl Room {
 
     /// Whether the journal may be opened, or so many rows be written to it. Gives the reserve up if that is what it takes.
     pub(crate) fn for_journal(&self, rows: usize) -> Result<(), Full> {
-        let (measure, needed) = (self.look(), LEAST + ROW * rows as u64);
+        let needed = LEAST + ROW * rows as u64;
+        let measure = self.look_for(needed);
         self.demand(measure, measure.free >= needed, needed)
+    }
+
+    /// Whether something may happen on the node: what it writes will find room.
+    pub(crate) fn for_events(&self) -> Result<(), Full> {
+        self.for_journal(BATCH)
     }
 
     /// Looks at the disk, and gives the reserve up or makes it anew. One system call, unless something changes.
     pub(crate) fn look(&self) -> Measure {
+        self.look_for(LEAST)
+    }
+
+    /// As [`Room::look`], for whoever needs so many bytes.
+    fn look_for(&self, needed: u64) -> Measure {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self.free();
-        if state.kept && free < LEAST {
+        if state.kept && free < needed {
             self.give_up(&mut state);
             free = self.free();
         } else if !state.kept && free >= NEEDED && clock::boot() >= state.refused_until {

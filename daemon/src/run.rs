@@ -125,7 +125,7 @@ fn open(args: &RunArgs, room: &Arc<Room>, boot_id: &str, metrics: JournalMetrics
     let (messages_out, messages) = mpsc::unbounded_channel();
     let (errands_out, errands) = mpsc::unbounded_channel();
     let outlets = Outlets { messages: messages_out, errands: errands_out };
-    let (keeper, ended) = Keeper::start(node, Box::new(journal), outlets, metrics)?;
+    let (keeper, ended) = Keeper::start(node, Box::new(journal), outlets, metrics, Arc::clone(room))?;
     Ok(Opened { keeper, ended, messages, errands })
 }
 

@@ -72,8 +72,12 @@ impl Server {
         }
     }
 
-    /// Carries out what waits in the spool: all of it, or what comes before an ADD of a container.
+    /// Carries out what waits in the spool: all of it, or what comes before an ADD of a container. Later, if the disk has
+    /// no room for that.
     pub(crate) async fn drain(&self, before_add_of: Option<&str>) {
+        if tokio::task::block_in_place(|| self.rooms.room.for_events()).is_err() {
+            return;
+        }
         self.rooms.spool.drain(before_add_of, |request| self.del(request)).await;
     }
 
@@ -84,6 +88,11 @@ impl Server {
     }
 
     async fn serve(&self, verb: Verb, request: CniRequest) -> Result<Response<CniReply>, Status> {
+        if verb == Verb::Del {
+            // The program leaves a tombstone then, and need not wait.
+            let room = tokio::task::block_in_place(|| self.rooms.room.for_events());
+            room.map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        }
         let token = CancellationToken::new();
         let dropped = token.clone().drop_guard();
         let server = self.clone();
@@ -122,9 +131,11 @@ impl Server {
 
     async fn tell(&self, call: &Call, cancelled: &CancellationToken) -> Ending {
         let Rooms { room, ipam, coordinator, settler, .. } = self.rooms.as_ref();
-        if call.verb == Verb::Add {
-            // The disk may be one that hangs.
-            tokio::task::block_in_place(|| room.for_add()).map_err(full)?;
+        // The disk may be one that hangs.
+        match call.verb {
+            Verb::Add => tokio::task::block_in_place(|| room.for_add()).map_err(full)?,
+            Verb::Gc => tokio::task::block_in_place(|| room.for_events()).map_err(full)?,
+            Verb::Del | Verb::Check | Verb::Status => {}
         }
         match (call.plugin, call.verb) {
             (Plugin::Ipam, Verb::Add) => ipam.add(call, cancelled).await,

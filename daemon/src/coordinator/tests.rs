@@ -33,7 +33,8 @@ struct Daemon {
 
 impl Daemon {
     fn start(folder: &Path) -> Daemon {
-        let mut journal = SledJournal::open(&folder.join("journal"), Arc::new(Room::new(folder))).unwrap();
+        let room = Arc::new(Room::new(folder));
+        let mut journal = SledJournal::open(&folder.join("journal"), Arc::clone(&room)).unwrap();
         let (node, batch) = Node::recover(journal.rows(Table::All), BootId(1), JournalId(1), 0).unwrap();
         if !batch.is_empty() {
             journal.commit(&batch).unwrap();
@@ -41,7 +42,8 @@ impl Daemon {
         let (messages, heard) = mpsc::unbounded_channel();
         let (errands, asked) = mpsc::unbounded_channel();
         let metrics = Metrics::new().journal.clone();
-        let (keeper, _) = Keeper::start(node, Box::new(journal), Outlets { messages, errands }, metrics).unwrap();
+        let outlets = Outlets { messages, errands };
+        let (keeper, _) = Keeper::start(node, Box::new(journal), outlets, metrics, room).unwrap();
         let view = View::default();
         view.replace(Arc::new(world(Ok(()))), Vec::new());
         let coordinator = Coordinator::new(keeper.clone(), view.clone(), "/proc".into(), Counter::default());
