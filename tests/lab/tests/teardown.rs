@@ -62,7 +62,9 @@ struct Foreign {
 }
 
 fn foreign() -> Result<Foreign> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lab")).stdout(Stdio::piped()).spawn()?;
+    // Who runs the tests in the background has SIGINT ignored, and so would the lab.
+    let mut command = Command::new("env");
+    let mut child = command.args(["--default-signal", env!("CARGO_BIN_EXE_lab")]).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output")?;
     let (mut folder, mut segment) = (None, None);
     for line in BufReader::new(output).lines() {
