@@ -57,3 +57,55 @@ fn of_two_results_for_one_address_the_first_holds_it() {
     assert_eq!(bed.holds(&who("a", "net1")), [ip("10.1.1.1")]);
     assert_eq!(bed.holds(&who("b", "net1")), [ip("10.1.1.2")]);
 }
+
+/// Rule: One holder. Rule: Live means held. The kernel's word counts before what a runtime remembers.
+#[test]
+fn of_two_results_for_one_address_that_on_whose_link_it_is_holds_it() {
+    for stale_first in [true, false] {
+        let mut bed = Bed::new();
+        bed.grant("1", &["10.1.1.1-10.1.1.4"]);
+        let mut held = vec![cached("a", &["10.1.1.2", "10.1.1.1"]), cached("b", &["10.1.1.1"])];
+        if !stale_first {
+            held.reverse();
+        }
+        let seen = vec![(ip("10.1.1.2"), netns("a", 1)), (ip("10.1.1.1"), netns("b", 1))];
+        adopt(&mut bed, Found { held, seen });
+        assert_eq!(bed.holds(&who("a", "net1")), [ip("10.1.1.2")]);
+        assert_eq!(bed.holds(&who("b", "net1")), [ip("10.1.1.1")]);
+        assert_eq!(bed.counts("1"), (2, 2, 0, 0));
+        bed.del(&who("a", "net1"), at(1));
+        bed.address_gone("10.1.1.2", &netns("a", 1));
+        assert_eq!(bed.holds(&who("b", "net1")), [ip("10.1.1.1")], "b's is not touched");
+    }
+}
+
+/// Rule: Live means held. Freed with the end of a sandbox that has it on no link, it would be given out beside the other.
+#[test]
+fn what_is_on_the_link_of_another_is_not_its_claimants() {
+    let mut bed = Bed::new();
+    bed.grant("1", &["10.1.1.1-10.1.1.2"]);
+    let held = vec![cached("a", &["10.1.1.1"]), cached("b", &["10.1.1.1"])];
+    adopt(&mut bed, Found { held, seen: vec![(ip("10.1.1.1"), netns("x", 1))] });
+    assert!(bed.node.attachments().held().is_empty());
+    assert_eq!(bed.node.leases().dying()[&ip("10.1.1.1")].netns, netns("x", 1));
+    bed.sandbox_gone("a", &netns("a", 1));
+    assert_eq!(bed.counts("1"), (1, 0, 1, 0));
+    bed.sandbox_gone(NOBODY, &netns("x", 1));
+    assert_eq!(bed.counts("1"), (1, 0, 0, 1));
+}
+
+/// Caches of two runtimes may both speak of one attachment; only one of them is what is there.
+#[test]
+fn of_two_results_for_one_attachment_that_on_whose_link_it_is_counts() {
+    for stale_first in [true, false] {
+        let mut bed = Bed::new();
+        bed.grant("1", &["10.1.1.1-10.1.1.4"]);
+        let mut held = vec![cached("a", &["10.1.1.1"]), cached("a", &["10.1.1.2"]), cached("a", &["10.1.1.2"])];
+        if !stale_first {
+            held.reverse();
+        }
+        adopt(&mut bed, Found { held, seen: vec![(ip("10.1.1.2"), netns("a", 1))] });
+        assert_eq!(bed.holds(&who("a", "net1")), [ip("10.1.1.2")]);
+        assert_eq!(bed.counts("1"), (3, 1, 0, 0));
+    }
+}
