@@ -1,10 +1,12 @@
 //! Any history of a node, its kernel and its feeder keeps the rules: arbitrary calls with arbitrary stamps, honest
-//! evidence, grants, recalls, pools that change hands, and a crash before or after any commit.
+//! evidence, grants, recalls, pools that change hands, a crash before or after any commit, and journals that are lost
+//! beside caches that say too little or too much.
 
 use proptest::prelude::*;
 
 use self::world::World;
 
+mod adoption;
 mod around;
 mod world;
 
@@ -69,6 +71,14 @@ enum Op {
     Pass(u8),
     /// The machine starts anew.
     Boot,
+    /// Links alone are looked at, as at each start of the daemon.
+    LookAgain,
+    /// The journal is lost, and what is there is adopted: links, and cached results, of which some are missing, some are
+    /// stale and some contradict others.
+    LoseJournal {
+        kept: u64,
+        invented: Vec<(u8, u8, u8)>,
+    },
 }
 
 /// What becomes of an event.
@@ -106,6 +116,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<u16>().prop_map(|addresses| Op::Elsewhere { addresses }),
         4 => (0..40_u8).prop_map(Op::Pass),
         1 => prop_oneof![9 => Just(Op::Pass(255)), 1 => Just(Op::Boot)],
+        1 => Just(Op::LookAgain),
+        1 => (any::<u64>(), any::<u64>(), prop::collection::vec((0..3_u8, 0..2_u8, any::<u8>()), 0..6))
+            .prop_map(|(some, more, invented)| Op::LoseJournal { kept: some | more, invented }),
     ]
 }
 

@@ -146,6 +146,7 @@ impl World {
         for (address, netns) in dying {
             self.happen(Event::Evidence(Evidence::AddressGone(address, netns)), end);
         }
+        self.free_lost();
     }
 
     pub(super) fn open(&mut self) {
@@ -181,30 +182,35 @@ impl World {
         if !self.open {
             return;
         }
-        self.granted += 1;
         let pool: PoolName = POOLS[pool].into();
+        let is_free = |address| !self.ledger.contains_key(&address) || self.is_of_a_lost_journal(address);
+        let free = self.belongs.iter().filter(|(address, of)| of.as_ref() == Some(&pool) && is_free(**address));
+        let addresses = free.map(|(address, _)| *address).take(count).collect();
+        self.lease(pool, addresses, end);
+    }
+
+    pub(super) fn lease(&mut self, pool: PoolName, addresses: BTreeSet<IpAddr>, end: End) {
+        self.granted += 1;
         let journal = self.node.meta().journal;
         let id = GrantId { journal, session: self.node.meta().session, number: self.granted };
-        let free = self
-            .belongs
-            .iter()
-            .filter(|(address, of)| of.as_ref() == Some(&pool) && !self.ledger.contains_key(address));
-        let addresses: AddressSet = free.map(|(address, _)| *address).take(count).collect();
-        for address in self.belongs.keys().filter(|address| addresses.contains(**address)) {
-            self.ledger.insert(*address, (id, pool.clone()));
-        }
-        let grant = Grant { id, pool, addresses };
+        self.ledger.extend(addresses.iter().map(|address| (*address, (id, pool.clone()))));
+        let grant = Grant { id, pool, addresses: addresses.into_iter().collect() };
         self.last_grant = Some(grant.clone());
         self.say(Down::Grant(grant), end);
     }
 
     /// Addresses belong to another pool now.
     pub(super) fn hand_over(&mut self, addresses: u16, pool: Option<&str>, end: End) {
-        for (place, (address, of)) in self.belongs.iter_mut().enumerate() {
-            let fits = pool.is_none_or(|pool| (pool == "6") == address.is_ipv6());
-            if addresses & (1 << place) != 0 && fits {
-                *of = pool.map(PoolName::from);
-            }
+        let chosen = self.belongs.keys().enumerate().filter(|(place, _)| addresses & (1 << place) != 0);
+        let mut chosen: BTreeSet<IpAddr> = chosen.map(|(_, address)| *address).collect();
+        chosen.retain(|address| pool.is_none_or(|pool| (pool == "6") == address.is_ipv6()));
+        match pool {
+            Some(pool) if self.open => self.lease_lost(pool, &chosen),
+            Some(_) => chosen.retain(|address| !self.is_of_a_lost_journal(*address)),
+            None => {}
+        }
+        for address in chosen {
+            self.belongs.insert(address, pool.map(PoolName::from));
         }
         self.withdraw(end);
     }
@@ -236,8 +242,9 @@ impl World {
     /// The machine starts anew: no sandbox is left, and the old journal's lease is free.
     pub(super) fn boot(&mut self) {
         self.boots += 1;
+        self.journals += 1;
         let rows = self.rows.clone().into_iter().map(Ok);
-        let (journal, boot) = (JournalId(self.boots + 1000), BootId(self.boots));
+        let (journal, boot) = (JournalId(self.journals), BootId(self.boots));
         let (node, batch) = Node::recover(rows, boot, journal, self.cooldown).expect("a journal that the node wrote");
         audit::commit(&mut self.rows, &batch);
         self.node = node;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::adoption::Cached;
 use super::around::attachment;
 use super::{End, Op};
 use crate::node::tests::*;
@@ -22,11 +23,15 @@ pub(super) struct World {
     pub(super) rows: BTreeMap<Key, Record>,
     pub(super) now: Now,
     pub(super) boots: u128,
+    /// The ID of the latest journal.
+    pub(super) journals: u128,
     pub(super) cooldown: u64,
     pub(super) tickets: Ticket,
     /// ADDs without an answer yet.
     pub(super) calls: BTreeMap<Ticket, Add>,
     pub(super) heard: BTreeMap<Attachment, Heard>,
+    /// What runtimes keep of all answers that were ever heard.
+    pub(super) cached: Vec<Cached>,
     /// ADDs whose addresses are being probed, and whether these are newly given.
     pub(super) probing: Vec<(Add, Vec<Allocation>, bool)>,
     /// What a stranger uses.
@@ -35,7 +40,7 @@ pub(super) struct World {
     pub(super) quarantined: BTreeSet<IpAddr>,
     /// The latest reply to a call that is no ADD.
     pub(super) reply: Option<Reply>,
-    /// Every ADD that wanted something, ever.
+    /// Every ADD that wanted something of this journal.
     pub(super) asked: Vec<Add>,
     /// The latest DEL that was answered.
     pub(super) deleted: BTreeMap<Attachment, u64>,
@@ -68,10 +73,12 @@ impl World {
             rows,
             now: Now { boot: at(0), wall: 0 },
             boots: BOOT.0,
+            journals: 1000,
             cooldown: COOLDOWN,
             tickets: 0,
             calls: BTreeMap::new(),
             heard: BTreeMap::new(),
+            cached: Vec::new(),
             probing: Vec::new(),
             strangers: BTreeSet::new(),
             quarantined: BTreeSet::new(),
@@ -152,6 +159,8 @@ impl World {
                 }
             }
             Op::Boot => self.boot(),
+            Op::LookAgain => self.look_again(end),
+            Op::LoseJournal { kept, ref invented } => self.lose_journal(kept, invented, end),
         }
         self.check();
     }
@@ -250,6 +259,9 @@ impl World {
             links.extend(&addresses);
         }
         let started = before.map_or(add.started, |before| before.started.max(add.started));
+        let cached = Cached { who: add.who.clone(), netns: add.netns.clone(), addresses: addresses.clone() };
+        self.cached.retain(|known| *known != cached);
+        self.cached.push(cached);
         self.heard.insert(add.who, Heard { started, netns: add.netns, addresses });
     }
 
@@ -305,7 +317,8 @@ impl World {
             assert_eq!((&addresses, &held.netns), (&heard.addresses, &heard.netns));
             // Renewed by ADDs of which nothing was heard, too.
             assert!(held.started >= heard.started);
-            assert!(asked.iter().any(|add| add.who == *who && add.started == held.started));
+            let adopted = held.started == 0;
+            assert!(adopted || asked.iter().any(|add| add.who == *who && add.started == held.started));
             heard.started = held.started;
         }
         for (who, held) in self.node.attachments().held() {
