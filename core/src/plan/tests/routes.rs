@@ -100,18 +100,36 @@ fn advertise(seen: &mut Observation) {
     seen.pod.routes.push(Route { protocol: Route::PROTOCOL_ADVERTISEMENT, ..default });
 }
 
-#[test]
-fn link_local_and_learnt_are_left_alone() {
+/// net1 with one address of its own, and the subnet that each link of IPv6 has.
+fn beside_link_local() -> Observation {
     let mut seen = calico(true, true);
     plug(&mut seen, 5, "net1", NET1_SIX, Some("fd00:10:6::1"));
     seen.pod.routes.push(route(Side::Pod, "fe80::/64 dev net1 metric 256 kernel"));
-    let inputs = six(inputs("net1", &[NET1_SIX, "fe80::2e5/64"]));
+    seen
+}
+
+#[test]
+fn link_local_addresses_of_a_result_are_left_alone() {
+    let mut seen = beside_link_local();
+    let without = extend(&Plan::default(), &six(inputs("net1", &[NET1_SIX])), &seen).unwrap().plan;
+    seen.pod.addresses.push(SeenAddress { global: false, ..address("net1", "fe80::2e5/64") });
+    let inputs = six(inputs("net1", &["fe80::2e5/64", NET1_SIX]));
+    assert_eq!(extend(&Plan::default(), &inputs, &seen).unwrap().plan, without);
+    golden("plan-link-local", &story(&Plan::default(), &inputs, &mut seen));
+    for alone in ["fe80::2e5/64", "169.254.7.7/16"] {
+        let link_local = super::inputs("net1", &[alone]);
+        assert!(matches!(extend(&Plan::default(), &link_local, &seen), Err(Refused::NoAddress(_))), "{alone}");
+    }
+}
+
+#[test]
+fn what_a_router_says_is_left_alone() {
+    let mut seen = beside_link_local();
+    let inputs = six(inputs("net1", &[NET1_SIX]));
     let without = extend(&Plan::default(), &inputs, &seen).unwrap().plan;
     advertise(&mut seen);
     assert_eq!(extend(&Plan::default(), &inputs, &seen).unwrap().plan, without, "whenever the router speaks");
     golden("plan-slaac", &story(&Plan::default(), &inputs, &mut seen));
-    let link_local = super::inputs("net1", &["fe80::2e5/64"]);
-    assert!(matches!(extend(&Plan::default(), &link_local, &seen), Err(Refused::NoAddress(_))));
 }
 
 const THREE: [(u32, &str, &str, &str); 3] = [
@@ -228,6 +246,59 @@ fn policy_routes_stand_where_the_interface_looks() {
         set.tune_pod_routes = Some(false);
     };
     golden("plan-policy-untuned", &story(&Plan::default(), &with(net1(), set), &mut seed()));
+}
+
+const BOTH: [(u32, &str, [&str; 2], [&str; 2]); 2] = [
+    (5, "net1", ["10.6.212.145/16", NET1_SIX], ["10.6.0.1", "fd00:10:6::1"]),
+    (6, "net2", ["10.8.0.20/24", "fd00:10:8::14/64"], ["10.8.0.1", "fd00:10:8::1"]),
+];
+
+/// Two interfaces of both families beside an eth0 of both, with the same settings.
+fn both(set: impl Fn(&mut Settings)) -> String {
+    let mut seen = calico(true, true);
+    let mut plan = Plan::default();
+    for (index, name, addresses, gateways) in BOTH {
+        for (address, gateway) in addresses.into_iter().zip(gateways) {
+            plug(&mut seen, index, name, address, Some(gateway));
+        }
+        plan = add(&plan, &with(six(inputs(name, &addresses)), &set), &mut seen).plan;
+    }
+    format!("{plan}{}", main_table(&seen))
+}
+
+/// A gateway of each interface and family, and one of neither.
+fn policies() -> Vec<crate::world::Route> {
+    vec![
+        policy("10.7.0.0/16", "10.6.0.3"),
+        policy("10.17.0.0/16", "10.8.0.3"),
+        policy("fd00:10:7::/64", "fd00:10:6::3"),
+        policy("fd00:10:17::/64", "fd00:10:8::3"),
+        policy("fd00:10:27::/64", "fd00:99::3"),
+    ]
+}
+
+#[test]
+fn two_interfaces_of_both_families() {
+    golden("plan-dual-two", &both(|_| {}));
+    golden("plan-dual-two-untuned", &both(|set| set.tune_pod_routes = Some(false)));
+    let hijacked = ["169.254.0.0/16", "fd00:ca11::/48"].map(|network| network.parse().unwrap());
+    golden("plan-dual-two-hijack", &both(|set| set.hijack_cidr = hijacked.to_vec()));
+    golden("plan-dual-two-policy", &both(|set| set.policy_routes = policies()));
+    let keeper = |set: &mut Settings| {
+        set.policy_routes = policies();
+        set.pod_default_route_nic = Some("net2".into());
+    };
+    golden("plan-dual-two-policy-net2", &both(keeper));
+}
+
+/// A rule leads IPv4 to net1's table, none leads IPv6 there.
+#[test]
+fn policy_routes_look_at_their_own_family() {
+    let mut seen = calico(true, false);
+    let (_, _, addresses, gateways) = BOTH[0];
+    addresses.iter().zip(gateways).for_each(|(address, gateway)| plug(&mut seen, 5, "net1", address, Some(gateway)));
+    let inputs = with(six(inputs("net1", &addresses)), |set| set.policy_routes = policies());
+    golden("plan-dual-on-four-policy", &story(&Plan::default(), &inputs, &mut seen));
 }
 
 /// net1 untuned, net2 tuned: net1's default route is nobody's business and stays first.
