@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::journal::{Batch, Key, Record};
 use crate::node::attachment::{Attachment, Held, Plugin, Sandbox};
+use crate::plan::Object;
 
 /// How long the start of a DEL is remembered, in nanoseconds of the boot clock. An ADD that started longer ago than
 /// that is refused: its program gave up long before.
@@ -18,6 +19,8 @@ pub struct Attachments {
     holders: BTreeMap<IpAddr, Attachment>,
     by_pod: BTreeSet<(String, Attachment)>,
     sandboxes: BTreeMap<Arc<str>, Sandbox>,
+    /// The objects on the host that plans want, with the sandboxes of those.
+    on_host: BTreeSet<(Object, Arc<str>)>,
     words: BTreeMap<(Plugin, Attachment), u64>,
     words_by_age: BTreeSet<(u64, Plugin, Attachment)>,
 }
@@ -53,6 +56,12 @@ impl Attachments {
         &self.sandboxes
     }
 
+    /// The sandboxes whose plans want an object on the host.
+    pub fn wanting<'a>(&'a self, object: &'a Object) -> impl Iterator<Item = &'a Arc<str>> {
+        let from = self.on_host.range((object.clone(), Arc::from(""))..);
+        from.take_while(move |(wanted, _)| wanted == object).map(|(_, container)| container)
+    }
+
     /// Remembers an attachment read from the journal.
     pub(super) fn recall(&mut self, who: Attachment, held: Held) {
         for allocation in &held.allocations {
@@ -83,17 +92,26 @@ impl Attachments {
 
     /// Remembers a sandbox read from the journal.
     pub(super) fn recall_sandbox(&mut self, container: Arc<str>, sandbox: Sandbox) {
+        self.forget_sandbox(&container);
+        let wanted = sandbox.plan.host_objects().into_iter().map(|object| (object.clone(), Arc::clone(&container)));
+        self.on_host.extend(wanted);
         self.sandboxes.insert(container, sandbox);
+    }
+
+    fn forget_sandbox(&mut self, container: &Arc<str>) {
+        for object in self.sandboxes.remove(container).iter().flat_map(|old| old.plan.host_objects()) {
+            self.on_host.remove(&(object.clone(), Arc::clone(container)));
+        }
     }
 
     /// Replaces a sandbox's record; one without parts is erased.
     pub(super) fn plan(&mut self, container: &Arc<str>, sandbox: Sandbox, batch: &mut Batch) {
         if sandbox.parts.is_empty() {
             batch.delete(Key::Sandbox(Arc::clone(container)));
-            self.sandboxes.remove(container);
+            self.forget_sandbox(container);
         } else {
             batch.put(Key::Sandbox(Arc::clone(container)), Record::Sandbox(sandbox.clone()));
-            self.sandboxes.insert(Arc::clone(container), sandbox);
+            self.recall_sandbox(Arc::clone(container), sandbox);
         }
     }
 

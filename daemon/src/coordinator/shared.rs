@@ -58,14 +58,12 @@ impl Shared {
         let container = Arc::clone(container);
         let leaving = self.leaving.by_container.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move |node: &Node| {
-            let mut wanted = BTreeSet::new();
-            for (other, sandbox) in node.attachments().sandboxes().iter().filter(|(other, _)| **other != container) {
-                let given_up = leaving.get(other);
-                let still = |object: &&Object| given_up.is_none_or(|objects| !objects.contains(*object));
-                let host = sandbox.plan.want.iter().map(|(_, object)| object);
-                wanted.extend(host.filter(|object| objects.contains(*object)).filter(still).cloned());
-            }
-            wanted
+            let attachments = node.attachments();
+            let still = |object: &Object, other: &Arc<str>| {
+                *other != container && leaving.get(other).is_none_or(|given_up| !given_up.contains(object))
+            };
+            let wanted = |object: &Object| attachments.wanting(object).any(|other| still(object, other));
+            objects.into_iter().filter(wanted).collect()
         };
         self.keeper.read(move |node, _| look(node)).await
     }

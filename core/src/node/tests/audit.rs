@@ -10,6 +10,7 @@ use crate::node::event::Now;
 use crate::node::lease::Counts;
 use crate::node::tests::JOURNAL;
 use crate::node::wait::Waiters;
+use crate::plan::Object;
 use crate::world::PoolName;
 
 /// What a store does with a batch: the last word on a key wins.
@@ -34,6 +35,22 @@ pub(super) fn audit(node: &Node, rows: &BTreeMap<Key, Record>, now: Now, cooldow
     rows_say_the_same(node, rows, cooldown);
     rows_say_it_once(rows);
     counts_are_a_recount(node, rows, now);
+    who_wants_of_the_host_is_a_recount(node);
+}
+
+/// Rule: Derived, not stored.
+fn who_wants_of_the_host_is_a_recount(node: &Node) {
+    let mut wanting: BTreeMap<&Object, Vec<&str>> = BTreeMap::new();
+    for (container, sandbox) in node.attachments().sandboxes() {
+        for object in sandbox.plan.host_objects() {
+            wanting.entry(object).or_default().push(container);
+        }
+    }
+    let known: BTreeMap<&Object, Vec<&str>> = wanting
+        .keys()
+        .map(|object| (*object, node.attachments().wanting(object).map(|name| &**name).collect()))
+        .collect();
+    assert_eq!(known, wanting, "sandboxes by the host objects that they want");
 }
 
 /// What is in memory alone is named here, one by one; everything else must come back from the rows.

@@ -6,7 +6,7 @@ use super::adoption::Cached;
 use super::around::attachment;
 use super::{End, Op};
 use crate::node::tests::*;
-use crate::plan::Plan;
+use crate::plan::{Object, Plan, Side, Sysctl};
 use crate::world::PoolName;
 
 pub(super) const POOLS: [&str; 3] = ["1", "2", "6"];
@@ -129,14 +129,15 @@ impl World {
             }
             Op::Plumb { sandbox, interface, age } => {
                 let (ticket, who, started) = (self.ticket(), attachment(sandbox, interface), self.stamp(age));
-                let (pod, netns, plan) = (PodId::default(), self.netns(sandbox), Plan::default());
+                let (pod, netns, plan) = (PodId::default(), self.netns(sandbox), plan(interface, age));
                 self.happen(Event::Plumb(Box::new(Plumb { ticket, who, started, pod, netns, plan })), end);
             }
             Op::Unplumb { sandbox, interface, age } => {
                 let (ticket, who, started) = (self.ticket(), attachment(sandbox, interface), self.stamp(age));
                 self.happen(Event::Unplumb { ticket, who: who.clone(), started }, end);
                 let ticket = self.ticket();
-                self.happen(Event::Unplumbed { ticket, who, plan: Plan::default() }, End::Served);
+                let plan = if age % 2 == 0 { Plan::default() } else { plan(interface, age) };
+                self.happen(Event::Unplumbed { ticket, who, plan }, End::Served);
             }
             Op::Unlink(choice) => self.unlink(choice),
             Op::Die(sandbox) => self.die(sandbox),
@@ -328,4 +329,11 @@ impl World {
             );
         }
     }
+}
+
+/// A plan with an object of the host that all want, and one that those of an age do.
+fn plan(interface: u8, age: u8) -> Plan {
+    let object = |key: String| Object::from(Sysctl { side: Side::Host, key, value: "1".into() });
+    let want = ["shared".to_owned(), format!("age{}", age % 3)].map(|key| (format!("net{interface}"), object(key)));
+    Plan { want: want.into(), ..Plan::default() }
 }
