@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::address::Family;
 use crate::world::{Mode, RpFilter, Settings};
 
 mod kernel;
+mod property;
 mod routes;
 
 fn mac(last: u8) -> Mac {
@@ -494,64 +493,4 @@ fn withdraw_when_the_link_is_gone_leaves_its_routes_alone() {
     seen.pod.routes.retain(|route| route.device != "net1");
     let steps = changes(&plan, &withdraw(&plan, "net1"), &seen);
     assert!(steps.iter().all(|step| step.object().device() != Some("net1")), "{steps:?}");
-}
-
-fn settings() -> impl Strategy<Value = Settings> {
-    let nic = prop_oneof![Just(None), Just(Some("eth0")), Just(Some("net1")), Just(Some("net2")), Just(Some("gone"))];
-    let filter = prop_oneof![Just(RpFilter::Leave), Just(RpFilter::Off), Just(RpFilter::Loose)];
-    (nic, any::<bool>(), any::<bool>(), filter, any::<bool>()).prop_map(|(nic, tune, hijack, filter, mac)| Settings {
-        pod_default_route_nic: nic.map(str::to_owned),
-        tune_pod_routes: Some(tune),
-        hijack_cidr: if hijack { vec!["169.254.0.0/16".parse().unwrap()] } else { Vec::new() },
-        pod_rp_filter: Some(filter),
-        pod_mac_prefix: mac.then_some([2, 3]),
-        ..Settings::default()
-    })
-}
-
-proptest! {
-    /// Rule: All or nothing.
-    #[test]
-    fn undo_gives_back_what_was_before(one in settings(), other in settings(), cut in 0_usize..60) {
-        let mut seen = seed();
-        let mut plan = Plan::default();
-        for (step, (mut inputs, settings)) in [(net1(), one), (net2(), other)].into_iter().enumerate() {
-            inputs.settings = settings;
-            if step == 1 {
-                plug_net2(&mut seen);
-            }
-            let before = seen.clone();
-            let next = extend(&plan, &inputs, &seen).unwrap().plan;
-            let steps = changes(&plan, &next, &seen);
-            let applied = &steps[..cut.min(steps.len())];
-            kernel::apply(&mut seen, applied);
-            kernel::apply(&mut seen, &undo(applied));
-            prop_assert_eq!(kernel::sorted(&seen), kernel::sorted(&before));
-            prop_assert_eq!(kernel::choices(&seen), kernel::choices(&before));
-            plan = add(&plan, &inputs, &mut seen).plan;
-        }
-    }
-
-    #[test]
-    fn withdrawing_all_wants_nothing(one in settings(), other in settings(), first in any::<bool>()) {
-        let mut seen = seed();
-        let net1 = Inputs { settings: one, ..net1() };
-        let net2 = Inputs { settings: other, ..net2() };
-        let plan = add(&Plan::default(), &net1, &mut seen).plan;
-        plug_net2(&mut seen);
-        let plan = add(&plan, &net2, &mut seen).plan;
-        let order = if first { ["net1", "net2"] } else { ["net2", "net1"] };
-        let mut before = plan;
-        for interface in order {
-            let after = withdraw(&before, interface);
-            settle(&before, &after, &mut seen);
-            before = after;
-        }
-        prop_assert!(before.is_empty());
-        let mut expected = seed();
-        plug_net2(&mut expected);
-        expected.pod.sysctls = seen.pod.sysctls.clone();
-        expected.pod.links = seen.pod.links.clone();
-        prop_assert_eq!(kernel::sorted(&seen), kernel::sorted(&expected));
-    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The links, addresses and routes that a CNI plugin of the lab brings, in the order in which the kernel lists them.
-fn plug(seen: &mut Observation, index: u32, name: &str, address: &str, gateway: Option<&str>) {
+pub(super) fn plug(seen: &mut Observation, index: u32, name: &str, address: &str, gateway: Option<&str>) {
     if seen.pod.link(name).is_none() {
         seen.pod.links.push(link(index, name, "macvlan", Some(2)));
         seen.pod.sysctls.extend(sysctls(&[name]));
@@ -26,7 +26,7 @@ fn plug(seen: &mut Observation, index: u32, name: &str, address: &str, gateway: 
 }
 
 /// A Pod with eth0 alone, as Calico makes it, for the families asked for.
-fn calico(four: bool, six: bool) -> Observation {
+pub(super) fn calico(four: bool, six: bool) -> Observation {
     let mut seen = seed();
     seen.pod.links.retain(|link| link.name != "net1");
     seen.pod.addresses.clear();
@@ -48,7 +48,7 @@ fn calico(four: bool, six: bool) -> Observation {
 
 const NET1_SIX: &str = "fd00:10:6::2e5/64";
 
-fn six(mut inputs: Inputs) -> Inputs {
+pub(super) fn six(mut inputs: Inputs) -> Inputs {
     inputs.overlay_pod_cidr.push("fd85:ee78:d8a6:8607::/64".parse().unwrap());
     inputs
 }
@@ -213,7 +213,7 @@ fn a_default_route_nic_that_never_comes_is_an_error_once_that_is_known() {
     assert!(extend(&Plan::default(), &untuned, &seed()).is_ok());
 }
 
-fn policy(destination: &str, gateway: &str) -> crate::world::Route {
+pub(super) fn policy(destination: &str, gateway: &str) -> crate::world::Route {
     crate::world::Route { destination: destination.parse().unwrap(), gateway: gateway.parse().unwrap() }
 }
 
@@ -248,7 +248,7 @@ fn policy_routes_stand_where_the_interface_looks() {
     golden("plan-policy-untuned", &story(&Plan::default(), &with(net1(), set), &mut seed()));
 }
 
-const BOTH: [(u32, &str, [&str; 2], [&str; 2]); 2] = [
+pub(super) const BOTH: [(u32, &str, [&str; 2], [&str; 2]); 2] = [
     (5, "net1", ["10.6.212.145/16", NET1_SIX], ["10.6.0.1", "fd00:10:6::1"]),
     (6, "net2", ["10.8.0.20/24", "fd00:10:8::14/64"], ["10.8.0.1", "fd00:10:8::1"]),
 ];
