@@ -70,7 +70,7 @@ fn rows_say_the_same(node: &Node, rows: &BTreeMap<Key, Record>, cooldown: u64) {
     assert_eq!(durable, again, "what the journal gives back");
 }
 
-/// One holder: an address stands in one lease, and in one attachment's row or one released row, or in none.
+/// Rule: One holder. An address stands in one lease, and in one attachment's row or one released row, or in none.
 fn rows_say_it_once(rows: &BTreeMap<Key, Record>) {
     let mut leased: BTreeMap<IpAddr, PoolName> = BTreeMap::new();
     for lease in rows.values().filter_map(|record| if let Record::Lease(lease) = record { Some(lease) } else { None }) {
@@ -99,7 +99,8 @@ fn rows_say_it_once(rows: &BTreeMap<Key, Record>) {
     }
 }
 
-/// Every leased address is idle, held, dying, cooling or quarantined: counted one by one from the rows.
+/// Rule: Derived, not stored. Every leased address is idle, held, dying, cooling or quarantined: counted one by one from
+/// the rows, after every event of every test.
 fn counts_are_a_recount(node: &Node, rows: &BTreeMap<Key, Record>, now: Now) {
     let mut counts: BTreeMap<PoolName, Counts> = BTreeMap::new();
     for (id, lease) in rows.iter().filter_map(|(key, record)| match (key, record) {

@@ -130,7 +130,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Rules: One holder; Only from the lease; Durable first; Shrink by consent; Live means held; Two UIDs, one name;
-    /// All or nothing; Last word by start.
+    /// All or nothing; Last word by start; Derived, not stored.
     #[test]
     fn every_history_keeps_the_rules(steps in prop::collection::vec((op(), end()), 1..80)) {
         let mut world = World::new();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::Released;
+use crate::node::lease::Counts;
 
 const STRANGER: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
@@ -184,4 +185,30 @@ fn withdrawn_addresses_leave_quarantine() {
     assert_eq!(bed.messages.pop(), Some(Up::Returned { grant, addresses: set(&["10.1.1.2"]) }));
     let left = bed.rows.values().any(|record| matches!(record, Record::Released(Released::Quarantined { .. })));
     assert!(!left, "{:?}", bed.rows);
+}
+
+/// Rule: Derived, not stored. A row says what an address is, none how many there are: the rows alone give the counts again.
+#[test]
+fn counts_are_those_of_the_rows() {
+    let mut bed = bed_with("1", &["10.1.1.1-10.1.1.9"]);
+    for container in ["a", "b", "c"] {
+        bed.added(ask(container, "net1", 0, v4(&["1"])));
+    }
+    bed.del(&who("b", "net1"), at(1));
+    bed.del(&who("c", "net1"), at(1));
+    bed.sandbox_gone("c", &netns("c", 1));
+    let add = probing("d", v4(&["1"]));
+    bed.added(add.clone());
+    assert_eq!(bed.unfit(&add, &["10.1.1.4"]), Reply::Done);
+    let counts = |bed: &Bed| bed.node.leases().counts("1", bed.now.boot);
+    let counted = Counts { total: 9, held: 1, dying: 1, cooling: 1, quarantined: 1, idle: 5 };
+    assert_eq!(counts(&bed), counted);
+    bed.restart();
+    assert_eq!(counts(&bed), counted);
+    // A row that goes takes its count with it.
+    bed.rows.remove(&Key::Released(ip("10.1.1.4")));
+    bed.restart();
+    assert_eq!(counts(&bed), Counts { quarantined: 0, idle: 6, ..counted });
+    bed.pass(31);
+    assert_eq!(counts(&bed), Counts { quarantined: 0, cooling: 0, idle: 7, ..counted });
 }
