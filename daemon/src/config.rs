@@ -115,6 +115,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SECONDS", env = "SPIDERPOOL_BUDGET", default_value = "8", value_parser = seconds)]
     pub budget: Duration,
 
+    /// Seconds between looks at every sandbox: for tests, which cannot wait for a minute.
+    #[arg(long, value_name = "SECONDS", env = "SPIDERPOOL_ROUND", default_value = "60", value_parser = seconds, hide = true)]
+    pub round: Duration,
+
     /// Ask the segment, before an address is given to a Pod, whether a stranger uses it; such an address is passed over until
     /// a later probe hears nobody. Takes 0.3 s an ADD. `spec.detectIPConflict` of the SpiderCoordinator switches it on too.
     #[arg(long, env = "SPIDERPOOL_ENABLE_IP_CONFLICT_DETECTION", value_parser = BoolishValueParser::new())]

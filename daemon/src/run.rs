@@ -173,6 +173,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         keeper: keeper.clone(),
         coordinator: coordinator.clone(),
         proc: args.proc.clone(),
+        every: args.round,
         turn: Arc::default(),
     };
     let spool = Spool::new(args.spool.clone());

@@ -24,9 +24,6 @@ use crate::coordinator::Coordinator;
 use crate::evidence::{Seen, Survey};
 use crate::keeper::{Keeper, Stopped};
 
-/// How often every sandbox is held against the kernel.
-const ROUND: Duration = Duration::from_secs(60);
-
 /// Pauses between looks at dying addresses: macvlan deletes its link right after it called us.
 const PAUSES: [Duration; 6] = [
     Duration::from_millis(5),
@@ -61,6 +58,8 @@ pub(crate) struct Settler {
     pub coordinator: Coordinator,
     /// The host's proc file system.
     pub proc: PathBuf,
+    /// How often every sandbox is held against the kernel.
+    pub every: Duration,
     /// One look at a time: what it saw must not be told of an address that has died anew since.
     pub turn: Arc<Mutex<()>>,
 }
@@ -156,7 +155,8 @@ impl Settler {
 
     /// Runs errands, and a round now and then, until the keeper ends.
     pub(crate) async fn run(self, mut errands: mpsc::UnboundedReceiver<Errand>) {
-        let mut next_round = tokio::time::interval(ROUND);
+        // A timer of no time at all is none.
+        let mut next_round = tokio::time::interval(self.every.max(PAUSES[0]));
         next_round.tick().await;
         let mut looks = Looks::default();
         // Sandboxes that a newer one of the same Pod may have outlived. The kernel takes a moment over a namespace that

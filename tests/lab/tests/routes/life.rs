@@ -3,9 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use spiderpool_lab::example::POOL;
-use spiderpool_lab::{Answer, Pod};
+use spiderpool_lab::{Answer, Pod, PodSpec, wait_for};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
-use crate::rig::{NET1, POOL_SIX, Rig, chain, routing};
+use crate::rig::{NET1, NET1_SIX, POOL_SIX, Rig, chain, routing};
 
 /// No rule doubles, whichever of the interfaces is added again.
 #[test]
@@ -93,6 +95,38 @@ fn a_plan_whose_sandbox_ended_goes_at_the_start() -> Result<()> {
     ensure!(rig.inspect().node()?["plans"] == "0");
     let left = routing(rig.host())?;
     ensure!(!left.contains("lookup 500") && !left.contains("10.6.212.150"), "{left}");
+    Ok(())
+}
+
+/// Rule: Live means held, and not longer. Sandboxes with addresses and routes end while the daemon runs, and nobody calls:
+/// no DEL, no GC, no start.
+#[test]
+fn what_a_vanished_sandbox_had_is_free_within_a_round() -> Result<()> {
+    let rig = Rig::start()?;
+    rig.node().daemon().stop()?;
+    rig.node().daemon().start_with(&["--round", "0.2", "--cooldown", "0"])?;
+    let before = routing(rig.host())?;
+    let both = chain(&[POOL, POOL_SIX]);
+    let (first, second) = (rig.pod()?, rig.lab.pod("worker01", PodSpec::new("web", "uid", [10, 233, 73, 1].into()))?);
+    rig.add(&first, &both, "net1")?;
+    rig.add(&second, &both, "net1")?;
+    let free = |addresses: [IpAddr; 2]| {
+        wait_for("both addresses to be free", Duration::from_secs(10), || {
+            let states = addresses.map(|address| rig.inspect().address(address).map(|seen| seen["state"].clone()));
+            Ok(states.into_iter().all(|state| state.is_ok_and(|state| state == "ADDRESS_STATE_IDLE")).then_some(()))
+        })
+    };
+    drop(first);
+    free([NET1.into(), NET1_SIX.into()])?;
+    // Who lives keeps all it has, and what both wanted.
+    ensure!(rig.inspect().node()?["plans"] == "1" && rig.inspect().allocations()?.len() == 1);
+    second.check(&both, "net1", &[])?;
+    let (address, _) = second.address("net1")?;
+    drop(second);
+    free([address.into(), Ipv6Addr::from(u128::from(NET1_SIX) + 1).into()])?;
+    ensure!(rig.inspect().node()?["plans"] == "0", "{}", rig.inspect().node()?);
+    let after = routing(rig.host())?;
+    ensure!(after == before, "{after}\nbefore:\n{before}");
     Ok(())
 }
 
