@@ -10,6 +10,7 @@ use crate::daemon::{Daemon, Places};
 use crate::example::{DNS_POD, GATEWAY, GATEWAY_SIX, POD_CIDR, SERVICE, SERVICE_CIDR, SERVICE_PORT, UNDERLAY_LINK};
 use crate::launcher::{Bind, Launcher};
 use crate::namespace::Namespace;
+use crate::program::Program;
 use crate::shim::Shim;
 use crate::software::CNI_PLUGINS;
 use crate::standalone::{self, Standalone};
@@ -136,6 +137,25 @@ impl Node {
     /// An installed CNI program, `spiderpool` or `coordinator`, to be called without a runner.
     pub fn shim(&self, program: &str) -> Shim {
         Shim::new(self.namespace.clone(), self.cni_bin().join(program), self.cni_path())
+    }
+
+    /// What Prometheus would scrape.
+    ///
+    /// # Errors
+    /// The daemon does not serve.
+    pub fn figures(&self) -> Result<String> {
+        let curl = Program::new("curl").args(["-sf", "-m", "5", "http://127.0.0.1:5711/metrics"]);
+        Ok(self.namespace.run(&curl)?.success()?.stdout)
+    }
+
+    /// One of the figures, by its name with its labels.
+    ///
+    /// # Errors
+    /// There is no such figure, or it is no whole number.
+    pub fn figure(&self, name: &str) -> Result<u64> {
+        let text = self.figures()?;
+        let figure = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        figure.with_context(|| format!("no figure {name}:\n{text}"))
     }
 
     /// A folder for the network configurations of one sandbox.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use spiderpool_lab::{Lab, Namespace, Node, Program, Shim, example, wait_for};
+use spiderpool_lab::{Lab, Namespace, Node, Shim, example, wait_for};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -25,13 +25,6 @@ fn shim(node: &Node, container: &str, sandbox: &Namespace) -> Shim {
     node.shim("spiderpool").container(container).sandbox(sandbox).pod("default", container, container)
 }
 
-/// A figure of /metrics.
-fn figure(node: &Node, name: &str) -> Result<u64> {
-    let text = node.namespace().run(&Program::new("curl").args(["-sf", "http://127.0.0.1:5711/metrics"]))?.success()?;
-    let line = text.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    line.ok_or_else(|| anyhow::anyhow!("no figure {name}: {}", text.stdout))
-}
-
 /// Rule: DEL always ends.
 #[test]
 fn adds_are_refused_on_a_full_disk_and_dels_end() -> Result<()> {
@@ -44,7 +37,7 @@ fn adds_are_refused_on_a_full_disk_and_dels_end() -> Result<()> {
     for number in 0..HOLDERS {
         shim(node, &format!("c{number}"), &sandbox).call("ADD", config())?.result()?;
     }
-    ensure!(figure(node, "spiderpool_state_reserve_bytes")? == 8 << 20);
+    ensure!(node.figure("spiderpool_state_reserve_bytes")? == 8 << 20);
 
     let fill = disk.fill("fill")?;
     let words = ["the disk is full", &*disk.place().to_string_lossy(), "bytes free", "make room"];
@@ -63,12 +56,12 @@ fn adds_are_refused_on_a_full_disk_and_dels_end() -> Result<()> {
     })?;
     // What the DELs were given is not there for ADDs.
     shim(node, "late", &sandbox).call("ADD", config())?.error(11, &words)?;
-    ensure!(figure(node, "spiderpool_state_reserve_bytes")? == 0);
-    ensure!(figure(node, "spiderpool_state_free_bytes")? < 8 << 20);
+    ensure!(node.figure("spiderpool_state_reserve_bytes")? == 0);
+    ensure!(node.figure("spiderpool_state_free_bytes")? < 8 << 20);
 
     disk.remove(&fill)?;
     shim(node, "late", &sandbox).call("ADD", config())?.result()?;
-    ensure!(figure(node, "spiderpool_state_reserve_bytes")? == 8 << 20, "the reserve is made anew");
+    ensure!(node.figure("spiderpool_state_reserve_bytes")? == 8 << 20, "the reserve is made anew");
     ensure!(node.daemon().id() == process && node.daemon().ended()?.is_none(), "the same process serves");
     let log = node.daemon().log()?;
     for line in ["The disk of the state folder is nearly full", "The disk of the state folder has room again"] {

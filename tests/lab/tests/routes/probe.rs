@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use spiderpool_lab::example::POOL;
-use spiderpool_lab::{Pod, PodSpec, wait_for};
+use spiderpool_lab::{Capture, Packet, Payload, Pod, PodSpec, wait_for};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -128,17 +128,83 @@ fn a_gateway_that_does_not_answer_is_code_11() -> Result<()> {
     Ok(())
 }
 
+/// As the runtime reads it: a CNI error on standard output, exit status 1. Rule: All or nothing.
+#[test]
+fn a_silent_gateway_is_code_11_on_the_programs_standard_output() -> Result<()> {
+    let rig = Rig::start_with(GATEWAY)?;
+    let gateway = &rig.lab.topology().gateway;
+    let sandbox = rig.node().sandbox("bare")?;
+    let reference = sandbox.reference();
+    rig.host().ip_batch(&format!(
+        "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
+    ))?;
+    let shim = rig.node().shim("spiderpool").container("bare").sandbox(&sandbox).pod("default", "bare", "uid");
+    let network = network()?;
+    gateway.ip_batch("addr del 10.6.0.1/16 dev underlay\n")?;
+    let error =
+        shim.call("ADD", &network)?.error(11, &["gateway 10.6.0.1 does not answer on net1", "detectGateway"])?;
+    ensure!(error["cniVersion"] == "1.0.0", "{error}");
+    ensure!(rig.inspect().allocations()?.is_empty(), "nothing is left behind");
+    ensure!(rig.node().figure("spiderpool_ipam_allocation_failures_total{code=\"11\"}")? == 1);
+    ensure!(rig.node().figure("spiderpool_probes_total{outcome=\"unreachable\"}")? == 1);
+    gateway.ip_batch("addr add 10.6.0.1/16 dev underlay\n")?;
+    shim.call("ADD", &network)?.result().map(drop)
+}
+
+/// Off by default: somebody has both addresses, nobody is the gateway, and nobody is asked.
+#[test]
+fn nobody_is_asked_unless_that_is_switched_on() -> Result<()> {
+    let rig = Rig::start()?;
+    let gateway = &rig.lab.topology().gateway;
+    gateway.ip_batch("addr del 10.6.0.1/16 dev underlay\naddr del fd00:10:6::1/64 dev underlay\n")?;
+    stranger(&rig, "add", NET1.into())?;
+    stranger(&rig, "add", NET1_SIX.into())?;
+    let (first, second) = (pod(&rig, 1)?, pod(&rig, 2)?);
+    let both = chain(&[POOL, POOL_SIX]);
+    // Of IPv6, the group that all with these last digits belong to (RFC 4291, section 2.7.1): links have questions of
+    // their own.
+    let targets = ["10.6.212.145", "10.6.212.146", "ff02::1:ff00:2e5", "ff02::1:ff00:2e6"];
+    let targets = targets.map(|target| target.parse::<IpAddr>().expect("an address"));
+    let asked = |capture: &Capture| -> Result<Vec<Packet>> {
+        let packets = capture.packets()?.into_iter().filter(|packet| packet.source.is_unspecified());
+        Ok(packets.filter(|packet| targets.contains(&packet.destination)).collect())
+    };
+    let capture = Capture::start(gateway)?;
+    let result = rig.add(&first, &both, "net1")?;
+    ensure!(addresses(&result) == ["10.6.212.145/16", "fd00:10:6::2e5/64"], "{result}");
+    let heard = asked(&capture)?;
+    ensure!(heard.is_empty(), "{heard:?}");
+    ensure!(!rig.node().figures()?.contains("spiderpool_probes_total{"), "{}", rig.node().figures()?);
+
+    // The same is seen where it is switched on.
+    rig.node().daemon().stop()?;
+    rig.node().daemon().start_with(&["--enable-ip-conflict-detection"])?;
+    let result = rig.add(&second, &both, "net1")?;
+    ensure!(addresses(&result) == ["10.6.212.146/16", "fd00:10:6::2e6/64"], "{result}");
+    let asked = asked(&capture)?;
+    ensure!(asked.iter().filter(|packet| packet.payload == Payload::Arp(1)).count() == 3, "{asked:?}");
+    ensure!(asked.iter().filter(|packet| packet.payload == Payload::Icmp(135)).count() == 3, "{asked:?}");
+    ensure!(rig.node().figure("spiderpool_probes_total{outcome=\"clean\"}")? == 1);
+    Ok(())
+}
+
+/// The IPAM plugin's configuration, as macvlan passes it on.
+fn network() -> Result<Value> {
+    let list: Value = serde_json::from_str(&chain(&[POOL]).to_string())?;
+    let mut network = list["plugins"][0].clone();
+    for key in ["name", "cniVersion"] {
+        network[key] = list[key].clone();
+    }
+    Ok(network)
+}
+
 /// What cannot be probed is given out all the same, and said.
 #[test]
 fn where_nothing_can_be_probed_the_add_goes_on() -> Result<()> {
     let rig = Rig::start_with(&format!("{CONFLICT}{GATEWAY}"))?;
     let sandbox = rig.node().sandbox("bare")?;
     let shim = rig.node().shim("spiderpool").container("bare").sandbox(&sandbox).pod("default", "bare", "uid");
-    let list: Value = serde_json::from_str(&chain(&[POOL]).to_string())?;
-    let mut network = list["plugins"][0].clone();
-    network["name"] = list["name"].clone();
-    network["cniVersion"] = list["cniVersion"].clone();
-    let result = shim.call("ADD", network)?.result()?;
+    let result = shim.call("ADD", network()?)?.result()?;
     ensure!(addresses(&result) == ["10.6.212.145/16"], "{result}");
     rig.log_says(&["WARN", "Addresses could not be probed", "there is no interface net1 yet"])?;
     Ok(())
