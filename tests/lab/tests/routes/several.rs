@@ -102,9 +102,12 @@ fn a_default_route_nic_that_never_comes_fails_and_is_named() -> Result<()> {
     ensure!(!failed.status.success() && text.contains("default route NIC \"net1\" is not in the Pod"), "{text}");
     pod.del(&chain(&["10-8-v4"]), "net2", &[])?;
     ensure!((routing(pod.namespace())?, routing(rig.host())?) == before);
-    // A name that may still come: as if none were named, and a line in the log.
+    // A name that may still come: as if none were named, a line in the log, and a figure.
+    let warnings = || rig.node().figure("spiderpool_coordinator_warnings_total");
+    ensure!(warnings()? == 0, "a refusal is none: {}", warnings()?);
     rig.add(&pod, &chain(&[POOL]).default_route_nic("net7"), "net1")?;
     rig.log_says(&["WARN", "net7"])?;
+    ensure!(warnings()? == 1, "{}", warnings()?);
     table(pod.namespace(), "-4", "main", &all(&[&calico(), &own("net1")[1..], &cluster()]))
 }
 
