@@ -26,6 +26,11 @@ fn ipam_is_held_against_the_record() -> Result<()> {
     let mut wrong = result.clone();
     wrong["ips"][0]["address"] = "10.6.212.99/16".into();
     shim.call("CHECK", with("1.0.0", &wrong))?.error(101, &["10.6.212.145/16"])?;
+    for gateway in ["10.6.0.9".into(), Value::Null] {
+        let mut wrong = result.clone();
+        wrong["ips"][0]["gateway"] = gateway;
+        shim.call("CHECK", with("1.0.0", &wrong))?.error(101, &["10.6.212.145/16 gateway 10.6.0.1"])?;
+    }
     shim.clone().sandbox(&other).call("CHECK", with("1.0.0", &result))?.error(101, &["CNI_NETNS"])?;
     shim.call("DEL", example_pool())?.silent()?;
     shim.call("CHECK", with("1.0.0", &result))?.error(3, &["c"])?;
