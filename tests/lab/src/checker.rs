@@ -151,7 +151,7 @@ impl<'a> Checker<'a> {
         let of_pool = all.flat_map(|one| one.addresses.iter().map(|address| Subnet::of(one.interface, *address).pool));
         let held = u128::try_from(of_pool.filter(|pool| *pool == subnet.pool).count())?;
         let counts = self.inspect.counts(subnet.pool)?;
-        let whole = counts.in_use + counts.dying + counts.cooling + counts.free;
+        let whole = counts.in_use + counts.dying + counts.cooling + counts.quarantined + counts.free;
         let pool = subnet.pool;
         ensure!(counts.in_use == held && counts.total == whole, "{held} of {pool} should be in use: {counts:?}");
         Ok(())

@@ -3,7 +3,8 @@
 //!
 //! Every place that the programs name is visited: those of the daemon in an order that is drawn, those of the CNI programs
 //! by the callers all the while. After each round the callers keep what they have, and the checker holds kernel, records
-//! and answers against each other; then everything is deleted, and nothing may be left.
+//! and answers against each other; then everything is deleted, and nothing may be left. In the last rounds somebody else has
+//! some of the addresses, and every address is probed.
 
 mod caller;
 mod home;
@@ -16,7 +17,7 @@ use spiderpool_lab::{Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, Su
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +35,10 @@ const ROUNDS: usize = 10;
 /// No address rests, so that each is given out again at once; an ADD that finds none fails soon. The gateway is probed, and
 /// answers at once.
 const FLAGS: [&str; 5] = ["--cooldown", "0", "--budget", "1", "--enable-gateway-detection"];
+/// In the last rounds, as an ADD takes longer then.
+const PROBED: [&str; 6] =
+    ["--cooldown", "0", "--budget", "1", "--enable-gateway-detection", "--enable-ip-conflict-detection"];
+const PROBED_ROUNDS: usize = 2;
 /// Last bytes of the pool's addresses: a few less than there are callers, so that somebody waits for each that comes free.
 const BYTES: RangeInclusive<u8> = 145..=174;
 /// The same of the pools that those with two interfaces share: there are ten.
@@ -91,6 +96,16 @@ fn rivals(node: &Node) -> Result<Namespace> {
     Ok(rivals)
 }
 
+/// From now on another machine uses the first address of each pool of IPv4, and of one of IPv6.
+fn intrude(lab: &Lab) -> Result<[IpAddr; 3]> {
+    let [four, further] = [Ipv4Addr::new(10, 6, 212, *BYTES.start()), Ipv4Addr::new(10, 8, 0, *FEW.start())];
+    let six: Ipv6Addr = format!("fd00:10:6::{:x}", FEW.start()).parse()?;
+    lab.topology().gateway.ip_batch(&format!(
+        "addr add {four}/16 dev underlay\naddr add {further}/24 dev underlay\naddr add {six}/64 dev underlay nodad\n"
+    ))?;
+    Ok([four.into(), further.into(), six.into()])
+}
+
 fn kills() -> Result<usize> {
     env::var("SPIDERPOOL_KILLS")
         .map_or(Ok(KILLS), |text| text.parse().with_context(|| format!("SPIDERPOOL_KILLS={text}")))
@@ -124,7 +139,7 @@ fn kill_at_each(shared: &Shared<'_>, kills: &mut Kills<'_>, times: usize, lots: 
         lots.shuffle(&mut places);
         places.sort_by_key(|place| kills[place]);
         let armed: Vec<_> = places.iter().take(ARMED).map(|place| (*place, 1 + lots.below(passes(place)))).collect();
-        node.daemon().start_failing(&armed, &FLAGS)?;
+        node.daemon().start_failing(&armed, shared.flags())?;
         match node.daemon().ends_within(LIFE)? {
             Some(status) if status.signal() == Some(Signal::SIGKILL as i32) => {
                 let place = node.daemon().failed_at()?;
@@ -161,7 +176,7 @@ fn storm(shared: &Shared<'_>, callers: &mut [Caller<'_>], kill: impl FnOnce() ->
             Ok(())
         });
         let killed = kill();
-        let killed = killed.and_then(|()| shared.node.daemon().start_with(&FLAGS));
+        let killed = killed.and_then(|()| shared.node.daemon().start_with(shared.flags()));
         shared.over.store(true, Ordering::Relaxed);
         let worked =
             callers.into_iter().try_for_each(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
@@ -178,8 +193,8 @@ fn kept<'a>(callers: &'a [Caller<'_>]) -> Vec<Kept<'a>> {
 /// What is kept is kept by all, also by the daemon after this one; then it goes, and nothing is left.
 fn judge(checker: &Checker<'_>, shared: &Shared<'_>, callers: &mut [Caller<'_>]) -> Result<()> {
     let node = shared.node;
-    let tenures: Vec<_> = callers.iter().flat_map(|caller| caller.tenures.iter().cloned()).collect();
-    never_shared(&tenures)?;
+    let tenures = callers.iter().flat_map(|caller| &caller.tenures).chain(shared.strangers());
+    never_shared(&tenures.cloned().collect::<Vec<_>>())?;
     let agree = |callers: &[Caller<'_>]| {
         // A sandbox that ended a moment ago is still on its way out of the kernel.
         let mut latest = Ok(());
@@ -193,8 +208,14 @@ fn judge(checker: &Checker<'_>, shared: &Shared<'_>, callers: &mut [Caller<'_>])
     agree(callers).context("after the storm")?;
     checker.plans(&kept(callers))?;
     node.daemon().kill()?;
-    node.daemon().start_with(&FLAGS)?;
+    node.daemon().start_with(shared.flags())?;
     agree(callers).context("after one more kill")?;
+    for subnet in
+        [Subnet::NET1[0], Subnet::NET1[1], Subnet::NET2[0]].iter().filter(|_| shared.strangers().next().is_some())
+    {
+        let counts = shared.inspect.counts(subnet.pool)?;
+        ensure!(counts.quarantined == 1, "a probe saw the stranger of {}: {counts:?}", subnet.pool);
+    }
     callers.iter_mut().try_for_each(Caller::let_go)?;
     agree(callers).context("after all was deleted")?;
     wait_for("nothing to be dying", Duration::from_secs(15), || {
@@ -226,6 +247,9 @@ fn nothing_is_lost_shared_or_left_behind_wherever_a_program_is_killed() -> Resul
     for round in 1..=ROUNDS {
         let stopwatch = Stopwatch::start();
         let times = kills()? * round / ROUNDS;
+        if round == ROUNDS - PROBED_ROUNDS + 1 {
+            shared.beware(intrude(&lab)?);
+        }
         let outcome = storm(&shared, &mut callers, || kill_at_each(&shared, &mut killed, times, &mut lots));
         let stormed = stopwatch.elapsed();
         let outcome = outcome.and_then(|()| judge(&checker, &shared, &mut callers));

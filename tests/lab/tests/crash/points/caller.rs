@@ -4,12 +4,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use spiderpool_lab::{Answer, Attached, Checker, Inspect, Kept, Lab, Node, Shim, Stopwatch, Subnet, Tenure};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::PREFIX;
 use super::home::{Home, Nic};
+use super::{FLAGS, PREFIX, PROBED};
 
 /// What callers have in common.
 pub(super) struct Shared<'a> {
@@ -21,13 +22,31 @@ pub(super) struct Shared<'a> {
     clock: Stopwatch,
     /// Places in the CNI programs, and how often one was killed there.
     points: Vec<(String, AtomicUsize)>,
+    /// Addresses that somebody else has from some time on.
+    strangers: OnceLock<[Tenure; 3]>,
 }
 
 impl<'a> Shared<'a> {
     pub(super) fn new(lab: &'a Lab, node: &'a Node, checker: &'a Checker<'a>, points: &[String]) -> Self {
         let points = points.iter().map(|point| (point.clone(), AtomicUsize::new(0))).collect();
         let (inspect, over, clock) = (lab.inspect(node), AtomicBool::new(false), Stopwatch::start());
-        Self { lab, node, inspect, over, checker, clock, points }
+        Self { lab, node, inspect, over, checker, clock, points, strangers: OnceLock::new() }
+    }
+
+    /// Somebody else has these addresses from now on.
+    pub(super) fn beware(&self, addresses: [IpAddr; 3]) {
+        let from = self.clock.elapsed();
+        let tenure = |address| Tenure { address, container: "a stranger".into(), from, to: None };
+        self.strangers.get_or_init(|| addresses.map(tenure));
+    }
+
+    pub(super) fn strangers(&self) -> impl Iterator<Item = &Tenure> {
+        self.strangers.get().into_iter().flatten()
+    }
+
+    /// What the daemon is started with.
+    pub(super) fn flags(&self) -> &'static [&'static str] {
+        if self.strangers.get().is_some() { &PROBED } else { &FLAGS }
     }
 
     pub(super) fn shim_kills(&self) -> impl Iterator<Item = usize> {
