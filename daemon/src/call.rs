@@ -16,6 +16,7 @@ use tracing::info;
 
 use crate::clock;
 use crate::keeper::Stopped;
+use crate::room::Full;
 
 /// The CNI verbs that reach the daemon (CNI specification 1.1.0, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub(crate) enum Failure {
     /// With the daemon.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// A DEL that cannot be recorded now: its program keeps it in the spool.
+    #[error(transparent)]
+    Full(#[from] Full),
 }
 
 /// What a story ends with: the text to print, empty where a verb prints nothing.

@@ -8,10 +8,11 @@ mod kernel;
 mod result;
 mod settings;
 mod shared;
+mod turns;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use prometheus_client::metrics::counter::Counter;
@@ -23,7 +24,6 @@ use spiderpool_core::plan::{
     Ask, Change, Extended, Inputs, Object, Plan, Refused, Side, changes, extend, undo, withdraw,
 };
 use spiderpool_core::world::Mode;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tracing::{debug, warn};
 
 use crate::call::{Call, Ending, Failure};
@@ -35,6 +35,7 @@ use kernel::Kernel;
 use result::{addresses, answer, other_mac};
 pub(crate) use settings::synced;
 use shared::{Left, Shared};
+use turns::Turns;
 
 /// What the stories need.
 #[derive(Clone)]
@@ -47,10 +48,12 @@ pub(crate) struct Coordinator {
     shared: Arc<Shared>,
 }
 
-/// One turn a sandbox.
-#[derive(Default)]
-struct Turns {
-    by_container: Mutex<HashMap<Arc<str>, Weak<AsyncMutex<()>>>>,
+/// What came of taking back a failed ADD.
+struct Taken {
+    left: Left,
+    error: CniError,
+    /// Nothing that it made is left on the host.
+    all: bool,
 }
 
 impl Coordinator {
@@ -112,11 +115,14 @@ impl Coordinator {
         drop(open);
         if !outcome.failures.is_empty() {
             reach(Point::RoutesAddRefused);
-            let (left, error) = self.take_back(call, kernel, outcome, [&plan, &before]).await?;
+            let Taken { left, error, all } = self.take_back(call, kernel, outcome, [&plan, &before]).await?;
             reach(Point::RoutesAddUndone);
-            match record.filter(|record| record.parts.contains_key(&call.who)) {
-                Some(record) => self.write(call, &netns, record.plan.clone()).await?,
-                None => self.erase(call.who.clone(), before).await?,
+            // What still stands on the host stays recorded, for the DEL that follows or for the next look.
+            if all {
+                match record.filter(|record| record.parts.contains_key(&call.who)) {
+                    Some(record) => self.write(call, &netns, record.plan.clone()).await?,
+                    None => self.erase(call.who.clone(), before).await?,
+                }
             }
             drop(left);
             reach(Point::RoutesAddForgotten);
@@ -164,6 +170,10 @@ impl Coordinator {
         let _turn = self.turns.take(&call.who.container).await;
         let record = self.record(call).await?.filter(|record| record.parts.contains_key(&call.who));
         let Some(record) = record else {
+            // Its record went with a journal that was lost.
+            if settings::is_disabled(call, &self.view.world())? {
+                return Ok(String::new());
+            }
             let msg = format!("nothing is planned for {} of container {}", call.who.interface, call.who.container);
             return Err(CniError::new(Code::UnknownContainer, msg).into());
         };
@@ -197,7 +207,7 @@ impl Coordinator {
         let left = match self.retire(&record, &Plan::default(), container).await {
             Ok(left) => left,
             Err(Failure::Stopped(stopped)) => return Err(stopped),
-            Err(Failure::Cni(error)) => {
+            Err(error) => {
                 warn!(%container, %error, "The host's side of a sandbox that is gone cannot be taken back yet");
                 return Ok(());
             }
@@ -247,7 +257,8 @@ impl Coordinator {
 
     async fn record(&self, call: &Call) -> Result<Option<Record>, Stopped> {
         let container = Arc::clone(&call.who.container);
-        self.keeper.read(move |node, _| node.attachments().sandboxes().get(&container).cloned()).await
+        // Nobody but whoever has the sandbox's turn changes its record, and CHECK has it too.
+        self.keeper.look(move |node, _| node.attachments().sandboxes().get(&container).cloned()).await
     }
 
     /// Makes a plan durable.
@@ -273,29 +284,45 @@ impl Coordinator {
         kernel: Kernel,
         outcome: Outcome,
         [plan, before]: [&Plan; 2],
-    ) -> Result<(Left, CniError), Failure> {
+    ) -> Result<Taken, Failure> {
         let Outcome { applied, failures } = outcome;
         let container = &call.who.container;
         let _alone = self.shared.close().await;
         let (wanted, still) = (plan.host_objects(), before.host_objects());
         let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
-        let elsewhere = self.shared.wanted_beside(container, given_up.clone()).await?;
+        let made = applied.iter().map(Change::object).filter(|object| object.side() == Side::Host);
+        let touched = given_up.iter().chain(made).cloned().collect();
+        let elsewhere = self.shared.wanted_beside(container, touched).await?;
         let left = self.shared.leave(container, given_up);
-        let kept = |step: &Change| matches!(step, Change::Remove { object, .. } if elsewhere.contains(object));
-        let steps = undo(&applied).into_iter().filter(|step| !kept(step)).collect();
-        let (kernel, mut undone) = kernel.apply_all(steps).await?;
-        let mut kernel = kernel.look().await?.map_err(kernel_error)?;
-        kernel.seen.elsewhere = elsewhere;
-        let is_rule = |step: &Change| matches!(step, Change::Remove { object: object @ Object::Rule(_), .. } if object.side() == Side::Host);
-        let rules = changes(plan, before, &kernel.seen).into_iter().filter(is_rule).collect();
-        let (_, went) = kernel.apply_all(rules).await?;
-        let text = |failures: &[net::Failure]| failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let error = CniError::new(Code::Io, format!("the kernel refused: {}", text(&failures)));
-        undone.failures.extend(went.failures);
-        if undone.failures.is_empty() {
-            return Ok((left, error));
+        let is_kept = |step: &Change| matches!(step, Change::Remove { object, .. } if elsewhere.contains(object));
+        let steps = undo(&applied).into_iter().filter(|step| !is_kept(step)).collect();
+        let (kernel, undone) = kernel.apply_all(steps).await?;
+        let is_on_host = |failure: &net::Failure| failure.change.side() == Side::Host;
+        let mut all = !undone.failures.iter().any(is_on_host);
+        let mut stays: Vec<String> = undone.failures.iter().map(ToString::to_string).collect();
+        match kernel.look().await? {
+            Ok(mut kernel) => {
+                kernel.seen.elsewhere = elsewhere;
+                let is_rule = |step: &Change| match step {
+                    Change::Remove { object, .. } => object.side() == Side::Host && matches!(object, Object::Rule(_)),
+                    Change::Add { .. } | Change::Replace { .. } => false,
+                };
+                let rules = changes(plan, before, &kernel.seen).into_iter().filter(is_rule).collect();
+                let (_, went) = kernel.apply_all(rules).await?;
+                all &= went.failures.is_empty();
+                stays.extend(went.failures.iter().map(ToString::to_string));
+            }
+            Err(error) => {
+                all = false;
+                stays.push(error.to_string());
+            }
         }
-        Ok((left, error.with_details(format!("could not undo: {}", text(&undone.failures)))))
+        let refused = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let mut error = CniError::new(Code::Io, format!("the kernel refused: {refused}"));
+        if !stays.is_empty() {
+            error = error.with_details(format!("could not undo: {}", stays.join("; ")));
+        }
+        Ok(Taken { left, error, all })
     }
 
     /// Changes the kernel from a record to what stays of it, as far as things are still there. In the Pod the rest goes
@@ -327,25 +354,6 @@ impl Coordinator {
         }
         debug!(%container, applied = outcome.applied.len(), "Took back what was planned");
         Ok(left)
-    }
-}
-
-impl Turns {
-    /// Waits for the sandbox's turn.
-    async fn take(&self, container: &Arc<str>) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.by_container.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| turn.strong_count() > 0);
-            match turns.get(container).and_then(Weak::upgrade) {
-                Some(turn) => turn,
-                None => {
-                    let turn = Arc::new(AsyncMutex::new(()));
-                    turns.insert(Arc::clone(container), Arc::downgrade(&turn));
-                    turn
-                }
-            }
-        };
-        turn.lock_owned().await
     }
 }
 

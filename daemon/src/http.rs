@@ -47,7 +47,7 @@ pub(crate) async fn serve(
 async fn metrics(State(port): State<Port>) -> Response {
     let metrics = Arc::clone(&port.metrics);
     let measure = tokio::task::block_in_place(|| port.room.look());
-    let text = port.keeper.read(move |node, _| {
+    let text = port.keeper.look(move |node, _| {
         metrics.observe(node, measure, clock::now());
         metrics.text()
     });
@@ -63,7 +63,7 @@ async fn metrics(State(port): State<Port>) -> Response {
 
 /// The keeper's thread answers: nothing hangs.
 async fn alive(State(port): State<Port>) -> (StatusCode, &'static str) {
-    match port.keeper.read(|_, _| ()).await {
+    match port.keeper.look(|_, _| ()).await {
         Ok(()) => (StatusCode::OK, "alive\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }

@@ -137,7 +137,7 @@ impl Ipam {
     /// CHECK: the record says what the runtime's result says, of the same namespace.
     pub(crate) async fn check(&self, call: &Call) -> Ending {
         let who = call.who.clone();
-        let held = self.keeper.read(move |node, _| node.attachments().held().get(&who).cloned()).await?;
+        let held = self.keeper.look(move |node, _| node.attachments().held().get(&who).cloned()).await?;
         let Some(held) = held else {
             let msg = format!("container {} holds no address on {}", call.who.container, call.who.interface);
             return Err(CniError::new(Code::UnknownContainer, msg).into());

@@ -62,7 +62,7 @@ pub(crate) enum OpenError {
 impl SledJournal {
     /// Opens the journal in a folder, or begins one there. The caller holds the node's lock.
     pub(crate) fn open(folder: &Path, room: Arc<Room>) -> Result<SledJournal, OpenError> {
-        room.for_journal(0)?;
+        room.for_events()?;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }

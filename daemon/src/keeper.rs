@@ -3,8 +3,8 @@
 //! It takes what has arrived, lets the state machine handle all of it, commits the rows once, and only then lets out
 //! replies, messages and errands (Durable first). What arrives during the fsync is the next batch: concurrent calls
 //! share one. A commit that fails releases nothing: the thread ends, and with it the process, which replays the
-//! journal when it starts again. While the disk has no room for what events may write, none happens: they wait, and looks
-//! are served.
+//! journal when it starts again. While the disk has no room for what events may write, none happens: they wait in their
+//! order, and looks are served.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::metrics::JournalMetrics;
-use crate::room::Room;
+use crate::room::{Full, Room};
 
 /// Most events in one batch.
 const BATCH: usize = 256;
@@ -59,6 +59,7 @@ enum Ask {
     Call(Ticket, Event, oneshot::Sender<Reply>),
     Tell(Event),
     Read(View),
+    Look(View),
     Stop,
 }
 
@@ -137,18 +138,35 @@ impl Keeper {
         self.inbox.send(Ask::Tell(event)).await.map_err(|_| Stopped)
     }
 
-    /// Looks at the state as it is on disk.
+    /// Reads the state as it is on disk, after what was asked before.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Node, &dyn Journal) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
+        self.view(look, Ask::Read).await
+    }
+
+    /// As [`Keeper::read`], but while events wait for room on the disk it does not wait with them: for people, and for
+    /// calls that change nothing.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node, &dyn Journal) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.view(look, Ask::Look).await
+    }
+
+    async fn view<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node, &dyn Journal) -> T + Send + 'static,
+        ask: fn(View) -> Ask,
+    ) -> Result<T, Stopped> {
         let (answer, seen) = oneshot::channel();
         let view: View = Box::new(move |node, journal| drop(answer.send(look(node, journal))));
-        self.inbox.send(Ask::Read(view)).await.map_err(|_| Stopped)?;
+        self.inbox.send(ask(view)).await.map_err(|_| Stopped)?;
         seen.await.map_err(|_| Stopped)
     }
 
-    /// Ends the thread after what was asked before.
+    /// Ends the thread, after what was asked before if that can be recorded.
     pub(crate) async fn stop(&self) {
         // It has ended already if this fails.
         let _ = self.inbox.send(Ask::Stop).await;
@@ -163,7 +181,7 @@ struct Owner {
     metrics: JournalMetrics,
     room: Arc<Room>,
     asked: mpsc::Receiver<Ask>,
-    /// What arrived while there was no room, in order.
+    /// What is to come before what is still in the inbox. As long as what its callers have under way at most.
     held: VecDeque<Ask>,
     runtime: tokio::runtime::Handle,
     waiting: HashMap<Ticket, oneshot::Sender<Reply>>,
@@ -172,17 +190,28 @@ struct Owner {
 impl Owner {
     fn run(&mut self) -> Result<(), CommitError> {
         while let Some(first) = self.next() {
-            if matches!(first, Ask::Call(..) | Ask::Tell(_)) && !self.wait_for_room() {
+            self.held.push_front(first);
+            if !self.has_room(Room::for_events, false) {
                 break;
             }
             let mut effects = Effects::default();
             let mut views = Vec::new();
-            let mut stop = self.take(first, &mut effects, &mut views);
-            for _ in 1..BATCH {
-                match self.held.pop_front().map_or_else(|| self.asked.try_recv(), Ok) {
-                    Ok(ask) if !stop => stop = self.take(ask, &mut effects, &mut views),
-                    _ => break,
-                }
+            let (mut stop, mut taken) = (false, 0);
+            while !stop
+                && taken < BATCH
+                && let Some(ask) = self.held.pop_front().or_else(|| self.asked.try_recv().ok())
+            {
+                stop = self.take(ask, &mut effects, &mut views);
+                taken += 1;
+            }
+            if stop {
+                // Not to be waited for room with.
+                self.held.push_front(Ask::Stop);
+            }
+            // What events write cannot be known before they happen. Nothing of it is let out yet.
+            let rows = effects.batch.rows.len();
+            if rows > 0 && !self.has_room(|room| room.for_journal(rows), true) {
+                break;
             }
             self.commit(&effects)?;
             self.release(effects);
@@ -211,31 +240,33 @@ impl Owner {
         })
     }
 
-    /// Waits until the disk has room for what events may write. False: the thread is to end.
-    fn wait_for_room(&mut self) -> bool {
-        let Err(full) = self.room.for_events() else { return true };
+    /// Waits until the disk has room. False: the thread is to end. Looks are served meanwhile, unless the state is ahead of
+    /// the disk.
+    fn has_room(&mut self, look: impl Fn(&Room) -> Result<(), Full>, is_ahead: bool) -> bool {
+        let Err(full) = look(&self.room) else { return true };
         warn!(error = %full, "Nothing can be recorded; what happens on this node waits for room on the disk");
         let begun = clock::boot();
-        while self.room.for_events().is_err() {
-            let asked = &mut self.asked;
-            let is_held_up = self.held.len() >= INBOX;
-            let ask = self.runtime.block_on(async {
-                if is_held_up {
-                    tokio::time::sleep(PAUSE).await;
-                    return Ok(None);
+        let mut asks = std::mem::take(&mut self.held);
+        loop {
+            for ask in asks.drain(..) {
+                match ask {
+                    Ask::Look(view) if !is_ahead => view(&self.node, self.journal.as_ref()),
+                    Ask::Stop => return false,
+                    ask => self.held.push_back(ask),
                 }
-                tokio::time::timeout(PAUSE, asked.recv()).await.map(Some)
-            });
-            match ask {
-                Ok(Some(Some(Ask::Read(view)))) => view(&self.node, self.journal.as_ref()),
-                Ok(Some(Some(Ask::Stop) | None)) => return false,
-                Ok(Some(Some(ask))) => self.held.push_back(ask),
-                Ok(None) | Err(_) => {}
+            }
+            if look(&self.room).is_ok() {
+                let seconds = clock::boot().saturating_sub(begun) / 1_000_000_000;
+                info!(seconds, "There is room to record again");
+                return true;
+            }
+            let asked = &mut self.asked;
+            match self.runtime.block_on(async { tokio::time::timeout(PAUSE, asked.recv()).await }) {
+                Ok(Some(ask)) => asks.push_back(ask),
+                Ok(None) => return false,
+                Err(_) => {}
             }
         }
-        let seconds = clock::boot().saturating_sub(begun) / 1_000_000_000;
-        info!(seconds, "There is room to record again");
-        true
     }
 
     /// Handles one ask. True: the thread is to end.
@@ -253,7 +284,7 @@ impl Owner {
                     self.waiting.remove(&ticket);
                 }
             }
-            Ask::Read(view) => views.push(view),
+            Ask::Read(view) | Ask::Look(view) => views.push(view),
             Ask::Stop => return true,
         }
         false
@@ -286,3 +317,6 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,14 +22,14 @@ const RESERVE: u64 = 8 << 20;
 /// Bytes, the reserve among them, that ADDs need: all that may be under way at once fit between this and the reserve.
 const NEEDED: u64 = 16 << 20;
 
-/// Bytes below which the reserve is given up at the latest, and nothing is written once it is gone: the largest batch, what the store
-/// writes besides, and what it writes when it is opened.
+/// Bytes below which the reserve is given up at the latest, and nothing is written once it is gone: what the store writes
+/// besides a batch, and what it writes when it is opened.
 const LEAST: u64 = 2 << 20;
 
 /// Bytes of a row and what the store makes of it, beyond what `LEAST` has room for.
 const ROW: u64 = 512;
 
-/// Rows that one batch of events may well write.
+/// Rows that there must be room for before anything happens; most batches write fewer.
 const BATCH: usize = 1024;
 
 /// Nanoseconds until a reserve that could not be made is tried again.
@@ -39,8 +39,12 @@ const AGAIN: u64 = 60_000_000_000;
 pub(crate) struct Room {
     folder: PathBuf,
     reserve: PathBuf,
+    free: Free,
     state: Mutex<State>,
 }
+
+/// Free bytes of a folder's file system, as `df` shows them.
+type Free = Box<dyn Fn(&Path) -> u64 + Send + Sync>;
 
 struct State {
     /// Whether the reserve is there.
@@ -79,7 +83,13 @@ impl Room {
         // A file that was cut short, or has holes, reserves nothing.
         let kept = fs::metadata(&reserve).is_ok_and(|file| file.blocks() * 512 >= RESERVE);
         let state = State { kept, short: false, refused_until: 0 };
-        Room { folder: folder.to_owned(), reserve, state: Mutex::new(state) }
+        Room { folder: folder.to_owned(), reserve, free: Box::new(free), state: Mutex::new(state) }
+    }
+
+    /// The room of a disk that is played.
+    #[cfg(test)]
+    pub(crate) fn played(folder: &Path, free: impl Fn() -> u64 + Send + Sync + 'static) -> Room {
+        Room { free: Box::new(move |_| free()), ..Room::new(folder) }
     }
 
     /// Whether new addresses may be given out and new routes planned.
@@ -89,14 +99,14 @@ impl Room {
         self.demand(measure, measure.free + measure.reserve >= NEEDED, NEEDED - measure.reserve)
     }
 
-    /// Whether the journal may be opened, or so many rows be written to it. Gives the reserve up if that is what it takes.
+    /// Whether so many rows may be written to the journal. Gives the reserve up if that is what it takes.
     pub(crate) fn for_journal(&self, rows: usize) -> Result<(), Full> {
         let needed = LEAST + ROW * rows as u64;
         let measure = self.look_for(needed);
         self.demand(measure, measure.free >= needed, needed)
     }
 
-    /// Whether something may happen on the node: what it writes will find room.
+    /// Whether the journal may be opened, and things may happen on the node that are to be written to it.
     pub(crate) fn for_events(&self) -> Result<(), Full> {
         self.for_journal(BATCH)
     }
@@ -109,13 +119,13 @@ impl Room {
     /// As [`Room::look`], for whoever needs so many bytes.
     fn look_for(&self, needed: u64) -> Measure {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.free();
+        let mut free = (self.free)(&self.folder);
         if state.kept && free < needed {
             self.give_up(&mut state);
-            free = self.free();
+            free = (self.free)(&self.folder);
         } else if !state.kept && free >= NEEDED && clock::boot() >= state.refused_until {
             self.keep(&mut state);
-            free = self.free();
+            free = (self.free)(&self.folder);
         }
         let reserve = if state.kept { RESERVE } else { 0 };
         let short = free + reserve < NEEDED;
@@ -136,14 +146,6 @@ impl Room {
             return Ok(());
         }
         Err(Full { folder: self.folder.display().to_string(), free: measure.free, needed })
-    }
-
-    /// A file system that does not say counts as one with room: its write will tell.
-    fn free(&self) -> u64 {
-        statvfs(&self.folder).map_or(u64::MAX / 2, |disk| {
-            #[allow(clippy::useless_conversion)] // other widths on other machines
-            u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()))
-        })
     }
 
     fn keep(&self, state: &mut State) {
@@ -171,6 +173,14 @@ impl Room {
             Err(error) => warn!(file = %self.reserve.display(), %error, "The reserve of disk space cannot be given up"),
         }
     }
+}
+
+/// A file system that does not say counts as one with room: its write will tell.
+fn free(folder: &Path) -> u64 {
+    statvfs(folder).map_or(u64::MAX / 2, |disk| {
+        #[allow(clippy::useless_conversion)] // other widths on other machines
+        u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()))
+    })
 }
 
 #[cfg(test)]

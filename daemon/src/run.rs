@@ -159,10 +159,13 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         keeper.clone(),
         search.clone(),
     )?;
-    feeder.begin(&mut messages).await?;
-    // Adoption may have to wait for a namespace; an end must not wait for it.
+    let adoption = async {
+        feeder.begin(&mut messages).await?;
+        search.adopt(&keeper).await
+    };
+    // May have to wait, for a namespace or for room on the disk; an end must not wait for it.
     tokio::select! {
-        adopted = search.adopt(&keeper) => adopted?,
+        adopted = adoption => adopted?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -185,11 +188,25 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     };
     let ipam = Ipam { keeper: keeper.clone(), view: view.clone(), budget: args.budget, prober };
     let rules = Rules { boot_id, netns_folders: args.netns_folders.clone(), named: Default::default() };
-    let server =
-        Server::new(Rooms { rules, room, ipam, coordinator, settler: settler.clone(), spool: spool.clone(), metrics });
-    server.drain(None).await;
-    reach(Point::StartDrained);
-    settler.round().await?;
+    let server = Server::new(Rooms {
+        rules,
+        room: Arc::clone(&room),
+        ipam,
+        coordinator,
+        settler: settler.clone(),
+        spool: spool.clone(),
+        metrics,
+    });
+    let catching_up = async {
+        server.drain(None).await;
+        reach(Point::StartDrained);
+        settler.round().await.map(drop)
+    };
+    tokio::select! {
+        caught_up = catching_up => caught_up?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
     reach(Point::StartSettled);
     let mut settling = tokio::spawn(settler.run(errands));
     let asking = tokio::spawn(quarantine::run(keeper.clone(), args.proc.clone()));
@@ -201,6 +218,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         node: args.node_name.clone(),
         feeder: format!("standalone {}", args.standalone.display()),
         proc: args.proc.clone(),
+        room: Arc::clone(&room),
     };
     let listener = listen(&args.socket)?;
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -68,6 +68,7 @@ impl Server {
         match self.story(Verb::Del, request, CancellationToken::new()).await {
             (_, Ok(_)) => Ok(Ok(())),
             (_, Err(Failure::Cni(error))) => Ok(Err(error)),
+            (_, Err(Failure::Full(full))) => Ok(Err(CniError::new(Code::Io, full.to_string()))),
             (_, Err(Failure::Stopped(stopped))) => Err(stopped),
         }
     }
@@ -88,11 +89,6 @@ impl Server {
     }
 
     async fn serve(&self, verb: Verb, request: CniRequest) -> Result<Response<CniReply>, Status> {
-        if verb == Verb::Del {
-            // The program leaves a tombstone then, and need not wait.
-            let room = tokio::task::block_in_place(|| self.rooms.room.for_events());
-            room.map_err(|full| Status::resource_exhausted(full.to_string()))?;
-        }
         let token = CancellationToken::new();
         let dropped = token.clone().drop_guard();
         let server = self.clone();
@@ -109,6 +105,8 @@ impl Server {
         let outcome = match ending {
             Ok(result) => Outcome::Result(result),
             Err(Failure::Cni(error)) => Outcome::Error(error.render(version)),
+            // The program leaves a tombstone, and need not wait.
+            Err(Failure::Full(full)) => return Err(Status::resource_exhausted(full.to_string())),
             Err(Failure::Stopped(stopped)) => return Err(Status::unavailable(stopped.to_string())),
         };
         Ok(Response::new(CniReply { outcome: Some(outcome) }))
@@ -134,8 +132,9 @@ impl Server {
         // The disk may be one that hangs.
         match call.verb {
             Verb::Add => tokio::task::block_in_place(|| room.for_add()).map_err(full)?,
+            Verb::Del => tokio::task::block_in_place(|| room.for_events())?,
             Verb::Gc => tokio::task::block_in_place(|| room.for_events()).map_err(full)?,
-            Verb::Del | Verb::Check | Verb::Status => {}
+            Verb::Check | Verb::Status => {}
         }
         match (call.plugin, call.verb) {
             (Plugin::Ipam, Verb::Add) => ipam.add(call, cancelled).await,
@@ -161,7 +160,7 @@ impl Server {
         let code = match ending {
             Ok(_) => None,
             Err(Failure::Cni(error)) => Some(error.code.number()),
-            Err(Failure::Stopped(_)) => Some(Code::TryAgain.number()),
+            Err(Failure::Full(_) | Failure::Stopped(_)) => Some(Code::TryAgain.number()),
         };
         if let Some(metrics) = metrics {
             metrics.ended(took, code);
@@ -191,7 +190,7 @@ impl Server {
 
 fn full(full: Full) -> CniError {
     CniError::new(Code::TryAgain, full.to_string())
-        .with_details("ADDs go on by themselves once there is room; DELs are served meanwhile")
+        .with_details("it goes on by itself once there is room; a DEL is served, or waits in the spool, meanwhile")
 }
 
 #[tonic::async_trait]

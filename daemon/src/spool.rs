@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spiderpool_cni::failpoint::{Point, reach};
 use spiderpool_cni::spool;
 use spiderpool_cni::types::{CniError, Code};
 use spiderpool_proto::node::CniRequest;
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::keeper::Stopped;
@@ -23,8 +23,7 @@ use crate::keeper::Stopped;
 #[derive(Clone)]
 pub(crate) struct Spool {
     folder: PathBuf,
-    /// One drain at a time; whoever waits finds the folder empty. Inside: the tombstones that were refused, by path, each
-    /// with its container.
+    /// The tombstones that were refused, by path, each with its container.
     refused: Arc<Mutex<HashMap<PathBuf, String>>>,
 }
 
@@ -35,13 +34,16 @@ impl Spool {
     }
 
     /// Carries out tombstones by `del`: all of them, or, before an ADD of a container, those that were not tried before and
-    /// the container's own. What is junk is set aside once.
+    /// the container's own. What is junk is set aside once. Two drains at one time may carry out a tombstone twice, which
+    /// does no harm, and neither waits for the other.
     pub(crate) async fn drain<D>(&self, before_add_of: Option<&str>, del: impl Fn(CniRequest) -> D)
     where
         D: Future<Output = Result<Result<(), CniError>, Stopped>>,
     {
-        let mut refused = self.refused.lock().await;
-        refused.retain(|path, _| path.exists());
+        if before_add_of.is_none() {
+            self.refused().retain(|path, _| path.exists());
+        }
+        let refused = self.refused().clone();
         let in_turn = |path: &Path| match (before_add_of, refused.get(path)) {
             (Some(container), Some(of)) => container == of,
             _ => true,
@@ -58,20 +60,20 @@ impl Spool {
                     if is_settled(del(request).await) {
                         done += 1;
                         reach(Point::TombstoneDone);
-                        refused.remove(&path);
+                        self.refused().remove(&path);
                         if let Err(error) = spool::remove(&path) {
                             warn!(%error, "Cannot remove a tombstone");
                         }
                         reach(Point::TombstoneRemoved);
                     } else {
-                        refused.insert(path, container);
+                        self.refused().insert(path, container);
                     }
                 }
                 Err(reason) => {
                     junk += 1;
                     if let Err(error) = self.set_aside(&path, &reason.to_string()) {
                         warn!(%error, "Cannot set a junk tombstone aside");
-                        refused.insert(path, String::new());
+                        self.refused().insert(path, String::new());
                     }
                 }
             }
@@ -88,13 +90,20 @@ impl Spool {
         })
     }
 
+    fn refused(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Moves what is no tombstone out of the way.
     fn set_aside(&self, path: &Path, reason: &str) -> std::io::Result<()> {
         let folder = self.folder.join("junk");
         let aside = folder.join(path.file_name().unwrap_or_default());
         warn!(file = %path.display(), kept_as = %aside.display(), reason, "A tombstone is not whole");
         fs::create_dir_all(&folder)?;
-        fs::rename(path, &aside)
+        match fs::rename(path, &aside) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 }
 
@@ -158,7 +167,25 @@ mod tests {
         assert_eq!(tried(&spool, Some("a"), &["a", "b"]).await, ["a", "d"]);
         assert_eq!(tried(&spool, Some("a"), &["b"]).await, ["a"]);
         assert_eq!(tried(&spool, None, &[]).await, ["b"]);
-        assert!(spool.is_empty() && spool.refused.lock().await.is_empty());
+        assert!(spool.is_empty() && spool.refused().is_empty());
+    }
+
+    /// Rule: DEL always ends. The kernel may take its time over the DELs of others.
+    #[tokio::test]
+    async fn an_add_does_not_wait_for_what_others_are_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().join("spool"));
+        bury(&spool.folder, "a");
+        assert_eq!(tried(&spool, None, &["a"]).await, ["a"]);
+        let before_add = async {
+            bury(&spool.folder, "b");
+            tried(&spool, Some("b"), &[]).await
+        };
+        tokio::select! {
+            biased;
+            () = spool.drain(None, |_| std::future::pending()) => unreachable!("a DEL that does not end"),
+            tried = before_add => assert_eq!(tried, ["b"]),
+        }
     }
 
     #[tokio::test]

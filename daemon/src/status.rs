@@ -42,6 +42,9 @@ fn render(
     line("feeder", &node.feeder);
     line("holding", &format!("addresses for {} attachments, plans of {} sandboxes", node.attachments, node.plans));
     line("routes", if node.no_routes.is_empty() { "ready" } else { &node.no_routes });
+    if !node.full.is_empty() {
+        line("disk", &node.full);
+    }
     text.push_str(&pool_table(pools));
     text.push_str(&waiting_table(waiting));
     text.push_str(&dying_table(dying));

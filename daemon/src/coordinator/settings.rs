@@ -15,6 +15,14 @@ pub(super) fn merged(call: &Call, world: &World) -> Result<(Settings, Coordinato
     Ok((of_network(&own).over(&cluster), own))
 }
 
+/// Whether the coordinator is to do nothing for the call's network.
+///
+/// # Errors
+/// A key of the configuration is wrong.
+pub(super) fn is_disabled(call: &Call, world: &World) -> Result<bool, CniError> {
+    Ok(merged(call, world)?.0.mode() == Mode::Disabled)
+}
+
 /// The cluster's coordinator, once its subnets are known.
 ///
 /// # Errors

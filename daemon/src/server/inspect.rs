@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::clock;
 use crate::coordinator::synced;
 use crate::keeper::{Keeper, Stopped};
+use crate::room::Room;
 use crate::view::View;
 
 mod container;
@@ -44,6 +45,8 @@ pub(crate) struct Inspector {
     pub feeder: String,
     /// The host's proc file system.
     pub proc: PathBuf,
+    /// The disk.
+    pub room: Arc<Room>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -53,6 +56,8 @@ impl Inspect for Inspector {
     async fn get_node(&self, _: Request<wire::GetNodeRequest>) -> Answer<wire::Node> {
         let (name, feeder, refused) = (self.node.clone(), self.feeder.clone(), self.view.refused());
         let no_routes = synced(&self.view.world()).err().map(|error| error.msg).unwrap_or_default();
+        let full = tokio::task::block_in_place(|| self.room.for_add()).err().map(|full| full.to_string());
+        let full = full.unwrap_or_default();
         let look = move |node: &Node, _: &dyn Journal| wire::Node {
             name,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -64,8 +69,9 @@ impl Inspect for Inspector {
             waiting: node.waiting() as u64,
             refused,
             no_routes,
+            full,
         };
-        answer(self.keeper.read(look).await)
+        answer(self.keeper.look(look).await)
     }
 
     async fn list_pools(&self, _: Request<wire::ListPoolsRequest>) -> Answer<wire::ListPoolsReply> {
@@ -77,7 +83,7 @@ impl Inspect for Inspector {
             let pools = names.iter().map(|name| pool(node, name, world.pools().get(name).map(AsRef::as_ref))).collect();
             wire::ListPoolsReply { pools }
         };
-        answer(self.keeper.read(look).await)
+        answer(self.keeper.look(look).await)
     }
 
     async fn list_allocations(
@@ -89,7 +95,7 @@ impl Inspect for Inspector {
         let after = if page_token.is_empty() { None } else { Some(as_token(&page_token)?) };
         let name = self.node.clone();
         let look = move |node: &Node, _: &dyn Journal| page(node, &name, size, after, &pool);
-        answer(self.keeper.read(look).await)
+        answer(self.keeper.look(look).await)
     }
 
     async fn get_address(&self, request: Request<wire::GetAddressRequest>) -> Answer<wire::Address> {
@@ -127,7 +133,7 @@ impl Inspect for Inspector {
     }
 
     async fn list_waiting(&self, _: Request<wire::ListWaitingRequest>) -> Answer<wire::ListWaitingReply> {
-        answer(self.keeper.read(|node, _| waiting::list(node, clock::boot())).await)
+        answer(self.keeper.look(|node, _| waiting::list(node, clock::boot())).await)
     }
 
     async fn list_dying(&self, request: Request<wire::ListDyingRequest>) -> Answer<wire::ListDyingReply> {
@@ -147,7 +153,7 @@ impl Inspector {
         &self,
         look: impl FnOnce(&Node, &dyn Journal) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        answer(self.keeper.read(look).await)?.into_inner()
+        answer(self.keeper.look(look).await)?.into_inner()
     }
 }
 

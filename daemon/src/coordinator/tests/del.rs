@@ -18,10 +18,9 @@ fn del_needs_neither_settings_nor_the_namespace() {
     });
 }
 
-#[test]
-fn the_hosts_rule_goes_with_the_last_plan_that_wants_it() {
-    let (lab, other) = (Lab::new(), Lab::new());
-    // The second Pod moves to the first one's node.
+/// A second Pod on the first one's node.
+fn second_pod(lab: &Lab) -> Lab {
+    let other = Lab::new();
     ip(&["-n", &other.pod, "link", "delete", "eth0"]);
     let more = [
         format!("-n {} link add cali2 type veth peer name eth0 netns {}", lab.node, other.pod),
@@ -34,6 +33,13 @@ fn the_hosts_rule_goes_with_the_last_plan_that_wants_it() {
     for line in &more {
         ip(&line.split(' ').collect::<Vec<_>>());
     }
+    other
+}
+
+#[test]
+fn the_hosts_rule_goes_with_the_last_plan_that_wants_it() {
+    let lab = Lab::new();
+    let other = second_pod(&lab);
     on_node(&lab, async |daemon| {
         let rule = || ip(&["-n", &lab.node, "rule", "show", "priority", "1000"]);
         let second = |verb| call_for(verb, "c2", path(&other.pod), json!({}));
@@ -120,6 +126,23 @@ fn what_the_kernel_refuses_to_take_back_is_tried_again() {
     });
     assert_eq!(ip(&["-n", &lab.node, "rule"]), before);
     ip(&["netns", "add", &lab.pod]);
+}
+
+/// Rule: All or nothing. The rule was missing, and an ADD that the kernel refuses on the host made it again: others want it.
+#[test]
+fn a_failed_add_leaves_a_rule_that_it_made_for_another_sandbox_too() {
+    let lab = Lab::new();
+    let other = second_pod(&lab);
+    on_node(&lab, async |daemon| {
+        let second = |verb| call_for(verb, "c2", path(&other.pod), json!({}));
+        daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await.unwrap();
+        daemon.coordinator.add(&second(Verb::Add)).await.unwrap();
+        ip(&["-n", &lab.node, "rule", "delete", "priority", "1000"]);
+        ip(&["-n", &lab.node, "link", "set", "cali1", "down"]);
+        let refused = error(daemon.coordinator.add(&call(Verb::Add, &lab, json!({}))).await);
+        assert!(refused.msg.contains("host route"), "{}", refused.msg);
+        daemon.coordinator.check(&second(Verb::Check)).await.unwrap();
+    });
 }
 
 /// Rule: DEL always ends. A namespace that cannot be looked into is not taken for gone: what is planned for it stays until

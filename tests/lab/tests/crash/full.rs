@@ -99,6 +99,8 @@ fn a_disk_without_any_room_holds_everything_up_and_nothing_is_lost() -> Result<(
     let waits = "Nothing can be recorded; what happens on this node waits for room on the disk";
     wait_for("events to wait", SOON, || Ok(node.daemon().log()?.contains(waits).then_some(())))?;
     ensure!(lab.inspect(node).allocations()?.len() == 3);
+    let told = lab.inspect(node).node()?["full"].clone();
+    ensure!(told.as_str().is_some_and(|told| told.starts_with("the disk is full: ")), "{told}");
     let grown = || anyhow::Ok(lab.inspect(node).counts(example::POOL)?.free >= 190);
     ensure!(!grown()?, "nothing was granted");
     let process = node.daemon().id();
@@ -113,10 +115,12 @@ fn a_disk_without_any_room_holds_everything_up_and_nothing_is_lost() -> Result<(
 
     let second = disk.fill("second")?;
     // It ends when it is told to, whatever waits.
+    node.standalone().write_pool(&[(Ipv4Addr::new(10, 6, 213, 1), Ipv4Addr::new(10, 6, 213, 201))])?;
+    wait_for("events to wait again", SOON, || Ok((node.daemon().log()?.matches(waits).count() == 2).then_some(())))?;
     node.daemon().stop()?;
     let failed = node.daemon().start_with(&FLAGS).err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(
-        failed.contains("spiderpool-agent: the disk is full: ") && failed.contains("2097152 are needed"),
+        failed.contains("spiderpool-agent: the disk is full: ") && failed.contains("2621440 are needed"),
         "{failed}"
     );
     node.daemon().ended()?;
