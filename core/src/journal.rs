@@ -20,6 +20,40 @@ pub const SCHEMA: u32 = 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootId(pub u128);
 
+/// Random ID of a machine's installation (Linux: /etc/machine-id, machine-id(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineId(pub u128);
+
+/// What a journal is bound to. Anywhere else it is a copy, and no lease: others have what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// The boot of the machine.
+    pub boot: BootId,
+    /// The node's name; none: written by a version that did not keep it.
+    pub node: Option<Arc<str>>,
+    /// The machine; none: it has no ID, or had none so far.
+    pub machine: Option<MachineId>,
+}
+
+impl Binding {
+    /// Whether both are the same place, as far as both say.
+    pub fn is_same(&self, other: &Binding) -> bool {
+        fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        self.boot == other.boot
+            && agree(self.node.as_ref(), other.node.as_ref())
+            && agree(self.machine.as_ref(), other.machine.as_ref())
+    }
+
+    /// With what the other, of the same place, says besides.
+    #[must_use]
+    pub fn completed(self, other: &Binding) -> Binding {
+        let node = self.node.or_else(|| other.node.clone());
+        Binding { boot: self.boot, node, machine: self.machine.or(other.machine) }
+    }
+}
+
 /// Where a row stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -59,14 +93,14 @@ pub enum Record {
 }
 
 /// The journal itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Meta {
     /// [`SCHEMA`] when the row was written.
     pub schema: u32,
     /// Its ID.
     pub journal: JournalId,
-    /// The boot it belongs to.
-    pub boot: BootId,
+    /// What it is bound to.
+    pub bound: Binding,
     /// The last session number used.
     pub session: SessionId,
     /// What was there when the journal began has been taken over: ADDs may be served.

@@ -239,7 +239,7 @@ impl Node {
 
     fn opened(&mut self, now: Now, out: &mut Effects) {
         self.meta.session += 1;
-        out.batch.put(Key::Meta, Record::Meta(self.meta));
+        out.batch.put(Key::Meta, Record::Meta(self.meta.clone()));
         let id = self.meta.session;
         self.session = Some(Session { id, granted: 0 });
         let leases = self.leases.grants().collect();

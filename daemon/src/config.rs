@@ -39,7 +39,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve this node until SIGTERM or SIGINT.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Copy the CNI programs into the runtime's folder and write their settings beside them.
     Install(InstallArgs),
     /// Show the state of this node's daemon: pools, and what waits and why.
@@ -94,6 +94,12 @@ pub(crate) struct RunArgs {
     /// The host's proc file system: where sysctls are set and namespaces are looked for.
     #[arg(long, value_name = "DIR", env = "SPIDERPOOL_PROC", default_value = "/proc")]
     pub proc: PathBuf,
+
+    /// File with the host's machine ID (machine-id(5)); in a container, the host's is to be mounted. A journal that was begun
+    /// on another machine, or under another node name, is a copy and gives nothing out. A file that is not there, or has no
+    /// ID, says nothing.
+    #[arg(long, value_name = "PATH", env = "SPIDERPOOL_MACHINE_ID", default_value = "/etc/machine-id")]
+    pub machine_id: PathBuf,
 
     /// Folder of results that the runtime's CNI library keeps; may be given several times. Read once, when the journal was
     /// lost or is of another boot, to know again who holds which address.

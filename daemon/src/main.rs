@@ -34,7 +34,7 @@ use config::{Cli, Command};
 fn main() -> ExitCode {
     limit_arenas();
     let ended = match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Install(args) => install::install(&args),
         Command::Status(args) => status::status(&args),
         Command::Why(args) => why::why(&args),

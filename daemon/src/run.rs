@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
 use spiderpool_cni::failpoint::{Point, reach};
-use spiderpool_core::journal::BootId;
+use spiderpool_core::journal::{Binding, BootId, MachineId};
 use spiderpool_core::world::Probes;
 use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
 use spiderpool_proto::node::cni_server::CniServer;
@@ -119,14 +119,25 @@ struct Opened {
 
 fn open(args: &RunArgs, room: &Arc<Room>, boot_id: &str, metrics: JournalMetrics) -> anyhow::Result<Opened> {
     let boot = u128::from_str_radix(&boot_id.replace('-', ""), 16).context("this boot's ID is no UUID")?;
+    let machine = machine_id(&args.machine_id);
+    let here = Binding { boot: BootId(boot), node: Some(args.node_name.as_str().into()), machine };
     let cooldown = args.cooldown.as_nanos() as u64;
-    let (journal, node) = replay(&args.state_dir.join("journal"), room, BootId(boot), cooldown)?;
+    let (journal, node) = replay(&args.state_dir.join("journal"), room, &here, cooldown)?;
     reach(Point::StartReplayed);
     let (messages_out, messages) = mpsc::unbounded_channel();
     let (errands_out, errands) = mpsc::unbounded_channel();
     let outlets = Outlets { messages: messages_out, errands: errands_out };
     let (keeper, ended) = Keeper::start(node, Box::new(journal), outlets, metrics, Arc::clone(room))?;
     Ok(Opened { keeper, ended, messages, errands })
+}
+
+/// The machine's ID, if it has one: not every image has the file, and on a first boot it says `uninitialized`
+/// (machine-id(5)).
+fn machine_id(path: &Path) -> Option<MachineId> {
+    let text = fs::read_to_string(path).ok()?;
+    let digits =
+        Some(text.trim()).filter(|text| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u128::from_str_radix(digits, 16).ok().map(MachineId)
 }
 
 async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
@@ -320,4 +331,27 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(path);
     nix::sys::stat::umask(before);
     listener.with_context(|| format!("--socket {}: cannot listen", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_id_is_read_where_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("machine-id");
+        assert_eq!(machine_id(&file), None, "there is no file");
+        assert_eq!(machine_id(folder.path()), None, "a mount of a file that is not there");
+        for (text, id) in [
+            ("0000000000000000000000000000002a\n", Some(MachineId(42))),
+            ("", None),
+            ("uninitialized\n", None),
+            ("+000000000000000000000000000002a\n", None),
+            ("2a\n", None),
+        ] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(machine_id(&file), id, "{text:?}");
+        }
+    }
 }

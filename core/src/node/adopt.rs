@@ -42,7 +42,7 @@ impl Node {
             self.adopt_seen(address, netns, out);
         }
         self.meta.adopted = true;
-        out.batch.put(Key::Meta, Record::Meta(self.meta));
+        out.batch.put(Key::Meta, Record::Meta(self.meta.clone()));
         out.errands.push(Errand::Look);
         out.replies.push((ticket, Reply::Done));
     }

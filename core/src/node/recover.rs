@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::journal::{Batch, BootId, Damage, Key, Lease, Meta, Record, Released, SCHEMA};
+use crate::journal::{Batch, Binding, Damage, Key, Lease, Meta, Record, Released, SCHEMA};
 use crate::message::{GrantId, JournalId};
 use crate::node::Node;
 use crate::node::attachment::{Attachment, Held};
@@ -33,11 +33,11 @@ pub enum Broken {
 }
 
 impl Node {
-    /// The node as its rows say. `fresh` is a random ID for a journal that is new or of another boot: there the lease
-    /// is empty and old sandboxes are gone, and the returned batch says so durably.
+    /// The node as its rows say. `fresh` is a random ID for a journal that is new, or bound to another boot, machine or
+    /// node than `here`: its lease is empty and it knows of no sandbox, and the returned batch says so durably.
     pub fn recover(
         rows: impl Iterator<Item = Result<(Key, Record), Damage>>,
-        boot: BootId,
+        here: &Binding,
         fresh: JournalId,
         cooldown: u64,
     ) -> Result<(Node, Batch), Broken> {
@@ -58,10 +58,18 @@ impl Node {
         if meta.is_none() && !(state.is_empty() && history == History::default()) {
             return Err(Broken::NoMeta);
         }
-        let of_this_boot = meta.filter(|meta| meta.boot == boot);
-        let meta = of_this_boot.unwrap_or(Meta { schema: SCHEMA, journal: fresh, boot, session: 0, adopted: false });
+        let now = match meta.clone().filter(|meta| meta.bound.is_same(here)) {
+            Some(own) => Meta { bound: own.bound.completed(here), ..own },
+            None => {
+                state.drain(..).for_each(|(key, _)| batch.delete(key));
+                Meta { schema: SCHEMA, journal: fresh, bound: here.clone(), session: 0, adopted: false }
+            }
+        };
+        if meta.as_ref() != Some(&now) {
+            batch.put(Key::Meta, Record::Meta(now.clone()));
+        }
         let mut node = Node {
-            meta,
+            meta: now,
             cooldown,
             leases: Leases::default(),
             attachments: Attachments::default(),
@@ -69,10 +77,6 @@ impl Node {
             session: None,
             waiters: Waiters::default(),
         };
-        if of_this_boot.is_none() {
-            state.drain(..).for_each(|(key, _)| batch.delete(key));
-            batch.put(Key::Meta, Record::Meta(meta));
-        }
         node.replay(state)?;
         Ok((node, batch))
     }

@@ -8,7 +8,7 @@ use super::attachment::Netns;
 use super::event::Add;
 use super::*;
 use crate::address::{AddressRange, AddressSet, Family};
-use crate::journal::BootId;
+use crate::journal::{Binding, BootId, MachineId};
 use crate::message::{Grant, JournalId};
 use crate::select::{Candidate, Terms, Want};
 
@@ -26,6 +26,11 @@ const SECOND: u64 = 1_000_000_000;
 const COOLDOWN: u64 = 30 * SECOND;
 const BOOT: BootId = BootId(1);
 const JOURNAL: JournalId = JournalId(7);
+
+/// This node, in a boot.
+fn here(boot: BootId) -> Binding {
+    Binding { boot, node: Some("worker01".into()), machine: Some(MachineId(3)) }
+}
 
 /// Seconds after the tests begin, on the boot clock.
 fn at(seconds: u64) -> u64 {
@@ -53,7 +58,7 @@ impl Bed {
     }
 
     fn empty() -> Bed {
-        let (node, batch) = Node::recover(std::iter::empty(), BOOT, JOURNAL, COOLDOWN).unwrap();
+        let (node, batch) = Node::recover(std::iter::empty(), &here(BOOT), JOURNAL, COOLDOWN).unwrap();
         let mut bed = Bed {
             node,
             rows: BTreeMap::new(),
@@ -82,7 +87,7 @@ impl Bed {
 
     /// The daemon ends and starts again in the same boot.
     fn restart(&mut self) {
-        self.node = audit::recover(&self.rows, BOOT, COOLDOWN);
+        self.node = audit::recover(&self.rows, &here(BOOT), COOLDOWN);
         self.messages.clear();
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use spiderpool_cni::types::NetworkConfiguration;
-use spiderpool_core::journal::{BootId, Journal as _, Table};
+use spiderpool_core::journal::{Binding, Journal as _, Table};
 use spiderpool_core::message::{JournalId, Up};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::Plugin;
@@ -37,7 +37,7 @@ impl Daemon {
     fn start(folder: &Path) -> Daemon {
         let room = Arc::new(Room::new(folder));
         let mut journal = SledJournal::open(&folder.join("journal"), Arc::clone(&room)).unwrap();
-        let (node, batch) = Node::recover(journal.rows(Table::All), BootId(1), JournalId(1), 0).unwrap();
+        let (node, batch) = Node::recover(journal.rows(Table::All), &Binding::default(), JournalId(1), 0).unwrap();
         if !batch.is_empty() {
             journal.commit(&batch).unwrap();
         }

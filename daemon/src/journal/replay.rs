@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use spiderpool_core::journal::{BootId, Journal as _, Table};
+use spiderpool_core::journal::{Binding, Journal as _, Table};
 use spiderpool_core::message::JournalId;
 use spiderpool_core::node::Node;
 use spiderpool_core::node::recover::Broken;
@@ -25,14 +25,14 @@ const ROWS_TOLD: usize = 100_000;
 pub(crate) fn replay(
     folder: &Path,
     room: &Arc<Room>,
-    boot: BootId,
+    here: &Binding,
     cooldown: u64,
 ) -> anyhow::Result<(SledJournal, Node)> {
-    match attempt(folder, room, boot, cooldown) {
+    match attempt(folder, room, here, cooldown) {
         Err(Unusable::Content(reason)) => {
             let aside = set_aside(folder)?;
             error!(reason, kept_as = %aside.display(), "The journal cannot be read; a new one begins");
-            attempt(folder, room, boot, cooldown).map_err(|unusable| match unusable {
+            attempt(folder, room, here, cooldown).map_err(|unusable| match unusable {
                 Unusable::Content(reason) => anyhow!("a new journal cannot be read: {reason}"),
                 Unusable::Other(error) => error,
             })
@@ -49,7 +49,7 @@ enum Unusable {
     Other(anyhow::Error),
 }
 
-fn attempt(folder: &Path, room: &Arc<Room>, boot: BootId, cooldown: u64) -> Result<(SledJournal, Node), Unusable> {
+fn attempt(folder: &Path, room: &Arc<Room>, here: &Binding, cooldown: u64) -> Result<(SledJournal, Node), Unusable> {
     let begun = clock::boot();
     let was_there = folder.join("db").exists();
     let mut journal = SledJournal::open(folder, Arc::clone(room)).map_err(|error| match error {
@@ -68,12 +68,18 @@ fn attempt(folder: &Path, room: &Arc<Room>, boot: BootId, cooldown: u64) -> Resu
     });
     let fresh = JournalId(random().map_err(Unusable::Other)?);
     // sled panics over some of what it cannot read.
-    let recovered = catch_unwind(AssertUnwindSafe(|| Node::recover(rows, boot, fresh, cooldown)));
+    let recovered = catch_unwind(AssertUnwindSafe(|| Node::recover(rows, here, fresh, cooldown)));
     let recovered = recovered.map_err(|panic| Unusable::Content(panic_text(panic.as_ref())))?;
     let (node, batch) = recovered.map_err(|broken| match broken {
         Broken::Schema(_) => Unusable::Other(anyhow!(broken).context("install the version that wrote the journal")),
         Broken::Damage(_) | Broken::NoMeta | Broken::Stray(_) => Unusable::Content(broken.to_string()),
     })?;
+    if was_there && node.meta().journal == fresh {
+        info!(
+            node = here.node.as_deref(),
+            "The journal is of another boot, machine or node name: what it leased is not this node's. A new one begins"
+        );
+    }
     if !batch.is_empty() {
         journal.commit(&batch).map_err(|error| Unusable::Other(error.into()))?;
     }
@@ -99,9 +105,13 @@ fn set_aside(folder: &Path) -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use spiderpool_core::journal::BootId;
+
     use super::*;
 
-    const BOOT: BootId = BootId(5);
+    fn here(node: &str, boot: u128) -> Binding {
+        Binding { boot: BootId(boot), node: Some(node.into()), machine: None }
+    }
 
     fn room(state: &tempfile::TempDir) -> Arc<Room> {
         Arc::new(Room::new(state.path()))
@@ -116,13 +126,13 @@ mod tests {
     fn a_journal_that_makes_no_sense_is_set_aside_and_another_begins() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("journal");
-        let (journal, first) = replay(&folder, &room(&state), BOOT, 0).unwrap();
+        let (journal, first) = replay(&folder, &room(&state), &here("worker01", 5), 0).unwrap();
         drop(journal);
-        let (journal, again) = replay(&folder, &room(&state), BOOT, 0).unwrap();
+        let (journal, again) = replay(&folder, &room(&state), &here("worker01", 5), 0).unwrap();
         assert_eq!(again.meta().journal, first.meta().journal);
         drop(journal);
         fs::write(folder.join("db"), vec![0xa5; 4096]).unwrap();
-        let (journal, other) = replay(&folder, &room(&state), BOOT, 0).unwrap();
+        let (journal, other) = replay(&folder, &room(&state), &here("worker01", 5), 0).unwrap();
         assert_ne!(other.meta().journal, first.meta().journal);
         assert!(!other.meta().adopted, "what the old one held is to be found again");
         drop(journal);
@@ -130,15 +140,20 @@ mod tests {
         assert_eq!(kept, 1, "{:?}", names(state.path()));
     }
 
-    /// A journal of another boot, or copied from another node, is no lease.
+    /// Rule: One holder. A journal of another boot, or copied from another node, is no lease.
     #[test]
-    fn a_journal_of_another_boot_begins_anew() {
+    fn a_journal_of_another_place_begins_anew() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("journal");
-        let (journal, first) = replay(&folder, &room(&state), BOOT, 0).unwrap();
+        let (journal, first) = replay(&folder, &room(&state), &here("worker01", 5), 0).unwrap();
         drop(journal);
-        let (_, other) = replay(&folder, &room(&state), BootId(6), 0).unwrap();
-        assert_ne!(other.meta().journal, first.meta().journal);
+        let mut known = vec![first.meta().journal];
+        for place in [here("worker02", 5), here("worker02", 6)] {
+            let (journal, other) = replay(&folder, &room(&state), &place, 0).unwrap();
+            assert!(!known.contains(&other.meta().journal), "{place:?}");
+            known.push(other.meta().journal);
+            drop(journal);
+        }
         assert_eq!(names(state.path()), ["journal"], "nothing was wrong with it");
     }
 
@@ -147,7 +162,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("journal");
         fs::write(&folder, "a file where the folder should be").unwrap();
-        assert!(replay(&folder, &room(&state), BOOT, 0).is_err());
+        assert!(replay(&folder, &room(&state), &here("worker01", 5), 0).is_err());
         assert_eq!(names(state.path()), ["journal"]);
     }
 }

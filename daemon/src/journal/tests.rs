@@ -28,7 +28,7 @@ fn put(journal: &mut SledJournal, key: Key, record: Option<Record>) {
 fn rows_survive_reopening_and_long_ones_come_in_pieces() {
     let folder = tempfile::tempdir().unwrap();
     let meta =
-        Record::Meta(Meta { schema: 1, journal: JournalId(7), boot: Default::default(), session: 3, adopted: true });
+        Record::Meta(Meta { schema: 1, journal: JournalId(7), bound: Default::default(), session: 3, adopted: true });
     {
         let mut journal = open(folder.path()).unwrap();
         put(&mut journal, Key::Meta, Some(meta.clone()));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use spiderpool_core::journal::{Batch, BootId, Damage, Key, Record, Table};
+use spiderpool_core::journal::{Batch, Binding, Damage, Key, Record, Table};
 use spiderpool_core::message::JournalId;
 use spiderpool_core::node::attachment::Attachment;
 
@@ -52,7 +52,7 @@ impl Bed {
     fn start(folder: &Path, times: u64) -> Bed {
         let disk = Arc::new(Disk { times: AtomicU64::new(times), has_room: AtomicBool::new(false) });
         let commits = Arc::<AtomicUsize>::default();
-        let (node, _) = Node::recover(std::iter::empty(), BootId(1), JournalId(1), 0).unwrap();
+        let (node, _) = Node::recover(std::iter::empty(), &Binding::default(), JournalId(1), 0).unwrap();
         let (messages, heard) = mpsc::unbounded_channel();
         let (errands, asked) = mpsc::unbounded_channel();
         let played = Arc::clone(&disk);

@@ -62,7 +62,7 @@ impl Inspect for Inspector {
             name,
             version: env!("CARGO_PKG_VERSION").into(),
             journal_id: node.meta().journal.to_string(),
-            boot_id: format!("{:032x}", node.meta().boot.0),
+            boot_id: format!("{:032x}", node.meta().bound.boot.0),
             feeder,
             attachments: node.attachments().held().len() as u64,
             plans: node.attachments().sandboxes().len() as u64,

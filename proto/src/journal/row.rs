@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spiderpool_core::journal::{BootId, Lease, Meta, Released};
+use spiderpool_core::journal::{Binding, BootId, Lease, MachineId, Meta, Released};
 use spiderpool_core::message::JournalId;
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Sandbox, Stranger};
 use spiderpool_core::node::fact::{Fact, FactKind};
@@ -16,9 +16,11 @@ impl From<&Meta> for wire::Meta {
         wire::Meta {
             schema: meta.schema,
             journal: meta.journal.0.to_be_bytes().to_vec(),
-            boot: meta.boot.0.to_be_bytes().to_vec(),
+            boot: meta.bound.boot.0.to_be_bytes().to_vec(),
             session: meta.session,
             adopted: meta.adopted,
+            node: meta.bound.node.as_deref().unwrap_or_default().to_owned(),
+            machine: meta.bound.machine.map(|machine| machine.0.to_be_bytes().to_vec()).unwrap_or_default(),
         }
     }
 }
@@ -29,13 +31,14 @@ impl TryFrom<wire::Meta> for Meta {
     fn try_from(meta: wire::Meta) -> Result<Meta, Malformed> {
         let number =
             |bytes: Vec<u8>, name| bytes.try_into().map(u128::from_be_bytes).map_err(|_| Malformed::Field(name));
-        Ok(Meta {
-            schema: meta.schema,
-            journal: JournalId(number(meta.journal, "journal")?),
+        let journal = JournalId(number(meta.journal, "journal")?);
+        let machine = Some(meta.machine).filter(|bytes| !bytes.is_empty());
+        let bound = Binding {
             boot: BootId(number(meta.boot, "boot")?),
-            session: meta.session,
-            adopted: meta.adopted,
-        })
+            node: Some(meta.node).filter(|name| !name.is_empty()).map(Arc::from),
+            machine: machine.map(|bytes| number(bytes, "machine")).transpose()?.map(MachineId),
+        };
+        Ok(Meta { schema: meta.schema, journal, bound, session: meta.session, adopted: meta.adopted })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::address::AddressSet;
-use crate::journal::{Batch, BootId, Key, Record, Released};
+use crate::journal::{Batch, Binding, Key, Record, Released};
 use crate::node::Node;
 use crate::node::event::Now;
 use crate::node::lease::Counts;
@@ -23,11 +23,11 @@ pub(super) fn commit(rows: &mut BTreeMap<Key, Record>, batch: &Batch) {
     }
 }
 
-/// The node of the same boot that the rows give.
-pub(super) fn recover(rows: &BTreeMap<Key, Record>, boot: BootId, cooldown: u64) -> Node {
+/// The node that the rows give where they were written.
+pub(super) fn recover(rows: &BTreeMap<Key, Record>, here: &Binding, cooldown: u64) -> Node {
     let rows_again = rows.clone().into_iter().map(Ok);
-    let (node, batch) = Node::recover(rows_again, boot, JOURNAL, cooldown).expect("a journal that the node wrote");
-    assert!(batch.is_empty(), "nothing to repair in a journal of this boot");
+    let (node, batch) = Node::recover(rows_again, here, JOURNAL, cooldown).expect("a journal that the node wrote");
+    assert!(batch.is_empty(), "nothing to repair in a journal of this place");
     node
 }
 
@@ -59,7 +59,7 @@ fn rows_say_the_same(node: &Node, rows: &BTreeMap<Key, Record>, cooldown: u64) {
     durable.session = None;
     durable.waiters = Waiters::default();
     durable.leases.withdrawn = AddressSet::new();
-    let again = recover(rows, node.meta.boot, cooldown);
+    let again = recover(rows, &node.meta.bound, cooldown);
     let orders = rows.values().filter_map(|record| match record {
         Record::Released(Released::Resting { order, .. }) => Some(*order),
         _ => None,

@@ -31,16 +31,66 @@ fn a_new_boot_begins_a_new_journal() {
         |bed: &Bed| -> Vec<Key> { bed.rows.keys().filter(|key| matches!(key, Key::Fact(_))).cloned().collect() };
     let before = facts(&bed);
     assert_eq!(before.len(), 5);
-    let (node, batch) = Node::recover(rows(&bed), BootId(2), JournalId(8), COOLDOWN).unwrap();
+    let (node, batch) = Node::recover(rows(&bed), &here(BootId(2)), JournalId(8), COOLDOWN).unwrap();
     audit::commit(&mut bed.rows, &batch);
-    let meta =
-        Meta { schema: crate::journal::SCHEMA, journal: JournalId(8), boot: BootId(2), session: 0, adopted: false };
+    let meta = Meta {
+        schema: crate::journal::SCHEMA,
+        journal: JournalId(8),
+        bound: here(BootId(2)),
+        session: 0,
+        adopted: false,
+    };
     assert_eq!(*node.meta(), meta);
     assert_eq!(facts(&bed), before);
     assert_eq!(bed.rows.len(), before.len() + 1, "meta and facts alone: {:?}", bed.rows.keys());
     assert!(node.attachments().held().is_empty() && node.leases().grants().next().is_none());
-    let again = Node::recover(rows(&bed), BootId(2), JournalId(9), COOLDOWN).unwrap();
+    let again = Node::recover(rows(&bed), &here(BootId(2)), JournalId(9), COOLDOWN).unwrap();
     assert_eq!(again, (node, Default::default()), "the new journal is found again");
+}
+
+/// Rule: One holder. A copy on another machine, or under another name, would give out what the original does.
+#[test]
+fn a_copied_journal_is_no_lease() {
+    let bed = busy();
+    let own = here(BOOT);
+    let elsewhere = [
+        Binding { node: Some("worker02".into()), ..own.clone() },
+        Binding { machine: Some(MachineId(4)), ..own.clone() },
+        Binding { node: Some("worker02".into()), machine: None, ..own.clone() },
+    ];
+    for here in elsewhere {
+        let mut rows = bed.rows.clone();
+        let (node, batch) = Node::recover(rows.clone().into_iter().map(Ok), &here, JournalId(8), COOLDOWN).unwrap();
+        audit::commit(&mut rows, &batch);
+        assert_eq!((node.meta().journal, &node.meta().bound, node.meta().adopted), (JournalId(8), &here, false));
+        assert!(node.attachments().held().is_empty() && node.leases().grants().next().is_none(), "{here:?}");
+        assert!(rows.keys().all(|key| matches!(key, Key::Meta | Key::Fact(_))), "what happened stays: {rows:?}");
+        assert_eq!(audit::recover(&rows, &here, COOLDOWN), node, "the new journal is found again");
+    }
+}
+
+/// Rows of a version that kept the boot alone, and a machine without an ID: what is not said accuses nobody. It is said
+/// from then on.
+#[test]
+fn a_journal_learns_what_it_is_bound_to() {
+    let bed = busy();
+    let own = here(BOOT);
+    let bound = |bound: &Binding| {
+        let mut rows = bed.rows.clone();
+        rows.insert(Key::Meta, Record::Meta(Meta { bound: bound.clone(), ..bed.node.meta().clone() }));
+        rows
+    };
+    let less = [Binding { node: None, machine: None, ..own.clone() }, Binding { machine: None, ..own.clone() }];
+    for known in &less {
+        let mut rows = bound(known);
+        let (node, batch) = Node::recover(rows.clone().into_iter().map(Ok), &own, JournalId(8), COOLDOWN).unwrap();
+        assert_eq!((node.meta(), node.attachments()), (bed.node.meta(), bed.node.attachments()));
+        audit::commit(&mut rows, &batch);
+        assert_eq!(rows, bed.rows, "durably");
+    }
+    let without = Binding { machine: None, ..own.clone() };
+    let (node, batch) = Node::recover(rows(&bed), &without, JournalId(8), COOLDOWN).unwrap();
+    assert_eq!((node.meta(), batch.is_empty()), (bed.node.meta(), true), "nor does it forget");
 }
 
 /// Rule: Last word by start. Sessions count on, whatever happens between them.
@@ -59,7 +109,7 @@ fn a_journal_that_does_not_fit_together_is_broken() {
     let recover = |change: &dyn Fn(&mut BTreeMap<Key, Record>)| {
         let mut rows = bed.rows.clone();
         change(&mut rows);
-        Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop)
+        Node::recover(rows.into_iter().map(Ok), &here(BOOT), JOURNAL, COOLDOWN).map(drop)
     };
     assert_eq!(recover(&|_| {}), Ok(()));
     assert_eq!(recover(&|rows| drop(rows.remove(&Key::Meta))), Err(Broken::NoMeta));
@@ -93,10 +143,10 @@ fn a_journal_that_does_not_fit_together_is_broken() {
     stray(a.clone(), &Record::Attachment(Held { allocations: twice, ..held.clone() }));
     stray(a.clone(), &Record::Attachment(Held { allocations: Vec::new(), ..held }));
     stray(Key::Fact(6), &bed.rows[&Key::Fact(0)]);
-    let schema = Record::Meta(Meta { schema: 9, ..*bed.node.meta() });
+    let schema = Record::Meta(Meta { schema: 9, ..bed.node.meta().clone() });
     assert_eq!(put(&Key::Meta, &schema), Err(Broken::Schema(9)));
     let damage = Damage { key: "6d".into(), reason: "torn".into() };
-    let torn = Node::recover(rows(&bed).chain([Err(damage.clone())]), BOOT, JOURNAL, COOLDOWN);
+    let torn = Node::recover(rows(&bed).chain([Err(damage.clone())]), &here(BOOT), JOURNAL, COOLDOWN);
     assert_eq!(torn.map(drop), Err(Broken::Damage(damage)));
 }
 
@@ -106,17 +156,17 @@ fn a_count_without_end_is_broken() {
     let put = |key: &Key, record: Record| {
         let mut rows = busy().rows;
         rows.insert(key.clone(), record);
-        Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop)
+        Node::recover(rows.into_iter().map(Ok), &here(BOOT), JOURNAL, COOLDOWN).map(drop)
     };
     let endless = |key: Key, record| assert_eq!(put(&key, record), Err(Broken::Stray(key)));
-    endless(Key::Meta, Record::Meta(Meta { session: 1 << 63, ..*busy().node.meta() }));
+    endless(Key::Meta, Record::Meta(Meta { session: 1 << 63, ..busy().node.meta().clone() }));
     let resting = Released::Resting { order: 1 << 63, until: 0 };
     endless(Key::Released(ip("10.1.1.5")), Record::Released(resting));
     let mut rows = busy().rows;
     let fact = rows[&Key::Fact(0)].clone();
     rows.retain(|key, _| !matches!(key, Key::Fact(_)));
     rows.insert(Key::Fact(1 << 63), fact);
-    let ended = Node::recover(rows.into_iter().map(Ok), BOOT, JOURNAL, COOLDOWN).map(drop);
+    let ended = Node::recover(rows.into_iter().map(Ok), &here(BOOT), JOURNAL, COOLDOWN).map(drop);
     assert_eq!(ended, Err(Broken::Stray(Key::Fact(1 << 63))));
 }
 
@@ -142,5 +192,5 @@ fn history_is_told_in_order_and_capped() {
     }
     let kept: Vec<&Key> = bed.rows.keys().filter(|key| matches!(key, Key::Fact(_))).collect();
     assert_eq!((kept.len() as u64, kept[0]), (KEPT, &Key::Fact(5)));
-    assert_eq!(audit::recover(&bed.rows, BOOT, COOLDOWN).history, history);
+    assert_eq!(audit::recover(&bed.rows, &here(BOOT), COOLDOWN).history, history);
 }

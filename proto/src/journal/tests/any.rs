@@ -9,7 +9,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use spiderpool_core::address::{AddressRange, AddressSet, Family};
-use spiderpool_core::journal::{BootId, Key, Lease, Meta, Record, Released};
+use spiderpool_core::journal::{Binding, BootId, Key, Lease, MachineId, Meta, Record, Released};
 use spiderpool_core::message::{GrantId, JournalId};
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox, Stranger};
 use spiderpool_core::node::fact::{Fact, FactKind};
@@ -114,12 +114,22 @@ fn set() -> impl Strategy<Value = AddressSet> {
 }
 
 fn meta() -> impl Strategy<Value = Meta> {
-    any::<(u32, u128, u128, u64, bool)>().prop_map(|(schema, journal, boot, session, adopted)| Meta {
+    (any::<(u32, u128, u64, bool)>(), bound()).prop_map(|((schema, journal, session, adopted), bound)| Meta {
         adopted,
         schema,
         journal: JournalId(journal),
-        boot: BootId(boot),
+        bound,
         session,
+    })
+}
+
+fn bound() -> impl Strategy<Value = Binding> {
+    // A name without letters is none.
+    let node = name().prop_map(|name| Some(name).filter(|name| !name.is_empty()).map(Into::into));
+    (any::<u128>(), node, any::<Option<u128>>()).prop_map(|(boot, node, machine)| Binding {
+        boot: BootId(boot),
+        node,
+        machine: machine.map(MachineId),
     })
 }
 

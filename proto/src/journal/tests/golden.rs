@@ -1,7 +1,7 @@
 //! One row of each kind, byte for byte: what is on disks out there.
 
 use spiderpool_core::address::{AddressRange, Family};
-use spiderpool_core::journal::{BootId, Lease, Meta, Released};
+use spiderpool_core::journal::{Binding, BootId, Lease, MachineId, Meta, Released};
 use spiderpool_core::message::{GrantId, JournalId};
 use spiderpool_core::node::attachment::{Allocation, Attachment, Held, Netns, Plugin, Sandbox, Stranger};
 use spiderpool_core::node::fact::{Fact, FactKind};
@@ -108,9 +108,12 @@ fn rows() -> Vec<(&'static str, Key, Record)> {
         attachment: attachment(),
         pod: pod(),
     };
-    let meta = Meta { schema: 1, journal: JournalId(0x0a0b), boot: BootId(0x0c0d), session: 300, adopted: true };
+    let boot = BootId(0x0c0d);
+    let meta = |bound| Meta { schema: 1, journal: JournalId(0x0a0b), bound, session: 300, adopted: true };
+    let bound = Binding { boot, node: Some("worker01".into()), machine: Some(MachineId(0x0e0f)) };
     vec![
-        ("meta", Key::Meta, Record::Meta(meta)),
+        ("meta", Key::Meta, Record::Meta(meta(bound))),
+        ("meta of the boot alone", Key::Meta, Record::Meta(meta(Binding { boot, ..Binding::default() }))),
         ("lease", Key::Lease(grant()), Record::Lease(Lease { pool: "v4".into(), addresses })),
         ("attachment", Key::Attachment(attachment()), Record::Attachment(held())),
         ("dying", Key::Released([10, 6, 0, 9].into()), Record::Released(dying)),

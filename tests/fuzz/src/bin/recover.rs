@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use spiderpool_core::address::{AddressSet, Family};
-use spiderpool_core::journal::{Batch, BootId, Key, Record, Released};
+use spiderpool_core::journal::{Batch, Binding, BootId, Key, Record, Released};
 use spiderpool_core::message::{Down, Grant, GrantId, JournalId};
 use spiderpool_core::node::Node;
 use spiderpool_core::node::attachment::{Attachment, Netns};
@@ -29,16 +29,16 @@ const COOLDOWN: u64 = 30_000_000_000;
 fuzz_target!(|input: &[u8]| {
     let Some((first, rest)) = input.split_first() else { return };
     let mut rows = read(rest);
-    let boot = match rows.get(&Key::Meta) {
-        Some(Record::Meta(meta)) if *first != b'o' => meta.boot,
-        _ => BootId(7),
+    let here = match rows.get(&Key::Meta) {
+        Some(Record::Meta(meta)) if *first != b'o' => meta.bound.clone(),
+        _ => Binding { boot: BootId(7), ..Binding::default() },
     };
-    let Ok((mut node, batch)) = recover(&rows, boot) else { return };
+    let Ok((mut node, batch)) = recover(&rows, &here) else { return };
     commit(&mut rows, batch);
-    same_again(&node, &rows, boot);
+    same_again(&node, &rows, &here);
     if rows.iter().all(|(key, record)| is_young(key, record)) {
         live_on(&mut node, &mut rows);
-        same_again(&node, &rows, boot);
+        same_again(&node, &rows, &here);
     }
 });
 
@@ -69,8 +69,8 @@ fn read(mut input: &[u8]) -> Rows {
     rows
 }
 
-fn recover(rows: &Rows, boot: BootId) -> Result<(Node, Batch), impl std::error::Error + use<>> {
-    Node::recover(rows.clone().into_iter().map(Ok), boot, FRESH, COOLDOWN)
+fn recover(rows: &Rows, here: &Binding) -> Result<(Node, Batch), impl std::error::Error + use<>> {
+    Node::recover(rows.clone().into_iter().map(Ok), here, FRESH, COOLDOWN)
 }
 
 fn commit(rows: &mut Rows, batch: Batch) {
@@ -83,8 +83,8 @@ fn commit(rows: &mut Rows, batch: Batch) {
 }
 
 /// The rows make this node, as far as it is kept in rows.
-fn same_again(node: &Node, rows: &Rows, boot: BootId) {
-    let (again, batch) = recover(rows, boot).expect("a journal that a node wrote");
+fn same_again(node: &Node, rows: &Rows, here: &Binding) {
+    let (again, batch) = recover(rows, here).expect("a journal that a node wrote");
     assert!(batch.is_empty(), "nothing to repair");
     assert_eq!(again.meta(), node.meta());
     assert_eq!(again.attachments(), node.attachments());

@@ -75,29 +75,61 @@ fn after_a_boot_everything_is_free_and_the_history_is_there() -> Result<()> {
     Ok(())
 }
 
-/// Rule: One holder. A journal that was copied from another node is no lease.
+/// Rule: One holder. A journal that was copied from another node is no lease, in a boot of its own or, as in containers of
+/// one machine, in the same.
 #[test]
 fn a_journal_of_another_node_gives_nothing_out() -> Result<()> {
     let lab = Lab::start()?;
     let (theirs, ours) = (lab.node("controller")?, lab.node("worker01")?);
-    reboot(ours, lab.folder(), "66666666-7777-4888-8999-aaaaaaaaaaaa")?;
     theirs.daemon().start()?;
     let sandbox = theirs.sandbox("a")?;
     let given = shim(theirs, "c0", &sandbox).call("ADD", config())?.result()?;
-    theirs.daemon().kill()?;
-    let copy = Program::new("cp").arg("-r").arg(theirs.daemon().state().join("journal")).arg(ours.daemon().state());
-    ours.namespace().run(&copy)?.success()?;
-    theirs.daemon().start()?;
-    ours.daemon().start()?;
-    let (original, copy) = (lab.inspect(theirs).node()?, lab.inspect(ours).node()?);
-    ensure!(original["journalId"] != copy["journalId"], "{original} {copy}");
-    ensure!(original["attachments"] == "1" && copy["attachments"] == "0", "{original} {copy}");
-    ensure!(lab.inspect(ours).counts(POOL)?.total == 30, "its own pool's addresses");
     let address = given["ips"][0]["address"].as_str().and_then(|text| text.split('/').next()).context("no address")?;
-    let seen = lab.inspect(ours).address(address.parse::<std::net::IpAddr>()?)?;
-    ensure!(seen["state"] == "ADDRESS_STATE_NOT_LEASED", "{seen}");
-    let sandbox = ours.sandbox("b")?;
-    let other = shim(ours, "c0", &sandbox).call("ADD", config())?.result()?;
-    ensure!(other["ips"][0]["address"] == "10.6.212.145/16", "{other}");
+    for boot in [None, Some("66666666-7777-4888-8999-aaaaaaaaaaaa")] {
+        if let Some(boot) = boot {
+            reboot(ours, lab.folder(), boot)?;
+        }
+        theirs.daemon().kill()?;
+        let journal = ours.daemon().state().join("journal");
+        let copy = Program::new("cp").arg("-r").arg(theirs.daemon().state().join("journal")).arg(&journal);
+        ours.namespace().run(&copy)?.success()?;
+        theirs.daemon().start()?;
+        ours.daemon().start()?;
+        let (original, copy) = (lab.inspect(theirs).node()?, lab.inspect(ours).node()?);
+        ensure!((original["bootId"] == copy["bootId"]) == boot.is_none(), "{original} {copy}");
+        ensure!(original["journalId"] != copy["journalId"], "{original} {copy}");
+        ensure!(original["attachments"] == "1" && copy["attachments"] == "0", "{original} {copy}");
+        ensure!(lab.inspect(ours).counts(POOL)?.total == 30, "its own pool's addresses");
+        let seen = lab.inspect(ours).address(address.parse::<std::net::IpAddr>()?)?;
+        ensure!(seen["state"] == "ADDRESS_STATE_NOT_LEASED", "{seen}");
+        let sandbox = ours.sandbox(boot.map_or("b", |_| "c"))?;
+        let other = shim(ours, "c0", &sandbox).call("ADD", config())?.result()?;
+        ensure!(other["ips"][0]["address"] == "10.6.212.145/16", "{other}");
+        ours.daemon().kill()?;
+        fs::remove_dir_all(&journal)?;
+    }
+    Ok(())
+}
+
+/// Rule: One holder. A machine that was cloned has the name and the state of the first.
+#[test]
+fn a_journal_of_another_machine_gives_nothing_out() -> Result<()> {
+    let lab = Lab::start_with(vec![example::worker01()])?;
+    let node = &lab.nodes()[0];
+    let started = |machine: &str| -> Result<Value> {
+        let file = lab.folder().join("machine-id");
+        fs::write(&file, format!("{machine}\n"))?;
+        node.daemon().start_with(&["--machine-id", file.to_str().context("a path")?])?;
+        lab.inspect(node).node()
+    };
+    let first = started("0123456789abcdef0123456789abcdef")?;
+    let sandbox = node.sandbox("a")?;
+    shim(node, "c0", &sandbox).call("ADD", config())?.result()?;
+    node.daemon().kill()?;
+    let again = started("0123456789abcdef0123456789abcdef")?;
+    ensure!(again["journalId"] == first["journalId"] && again["attachments"] == "1", "{first} {again}");
+    node.daemon().kill()?;
+    let clone = started("fedcba9876543210fedcba9876543210")?;
+    ensure!(clone["journalId"] != first["journalId"] && clone["attachments"] == "0", "{first} {clone}");
     Ok(())
 }

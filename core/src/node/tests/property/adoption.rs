@@ -23,8 +23,8 @@ impl World {
     /// The bits of `kept` say which answers caches still have; they also have what nobody was ever answered.
     pub(super) fn lose_journal(&mut self, kept: u64, invented: &[(u8, u8, u8)], end: End) {
         self.journals += 1;
-        let (boot, journal) = (self.node.meta().boot, JournalId(self.journals));
-        let (node, batch) = Node::recover(std::iter::empty(), boot, journal, self.cooldown).expect("an empty journal");
+        let (here, journal) = (self.node.meta().bound.clone(), JournalId(self.journals));
+        let (node, batch) = Node::recover(std::iter::empty(), &here, journal, self.cooldown).expect("an empty journal");
         self.rows.clear();
         audit::commit(&mut self.rows, &batch);
         self.node = node;

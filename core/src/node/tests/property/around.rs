@@ -244,8 +244,8 @@ impl World {
         self.boots += 1;
         self.journals += 1;
         let rows = self.rows.clone().into_iter().map(Ok);
-        let (journal, boot) = (JournalId(self.journals), BootId(self.boots));
-        let (node, batch) = Node::recover(rows, boot, journal, self.cooldown).expect("a journal that the node wrote");
+        let (journal, here) = (JournalId(self.journals), here(BootId(self.boots)));
+        let (node, batch) = Node::recover(rows, &here, journal, self.cooldown).expect("a journal that the node wrote");
         audit::commit(&mut self.rows, &batch);
         self.node = node;
         (self.open, self.last_grant) = (false, None);

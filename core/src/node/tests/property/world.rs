@@ -65,7 +65,7 @@ impl World {
         let v4 = (1..=6).map(|n| (ip(&format!("10.1.1.{n}")), Some("1".into())));
         let more = (1..=4).map(|n| (ip(&format!("10.1.2.{n}")), Some("2".into())));
         let v6 = (1..=4).map(|n| (ip(&format!("fd00::{n}")), Some("6".into())));
-        let (node, batch) = Node::recover(std::iter::empty(), BOOT, JOURNAL, COOLDOWN).unwrap();
+        let (node, batch) = Node::recover(std::iter::empty(), &here(BOOT), JOURNAL, COOLDOWN).unwrap();
         let mut rows = BTreeMap::new();
         audit::commit(&mut rows, &batch);
         let mut world = World {
@@ -234,7 +234,7 @@ impl World {
     /// The process ends and starts again, perhaps with another cooldown.
     fn crash(&mut self) {
         self.cooldown = COOLDOWN - self.cooldown;
-        self.node = audit::recover(&self.rows, self.node.meta.boot, self.cooldown);
+        self.node = audit::recover(&self.rows, &self.node.meta.bound, self.cooldown);
         self.calls.clear();
         self.probing.clear();
         self.open = false;
