@@ -1,4 +1,4 @@
-//! Allocations in bulk, by the daemon's own API: many callers at once share its commits, so that a million come about as
+//! Allocations, or plans, in bulk, by the daemon's own API: many callers at once share its commits, so that a million come about as
 //! they would one by one, only sooner.
 
 use std::fs;
@@ -25,6 +25,8 @@ pub(crate) struct Filler {
     pub(crate) netns: PathBuf,
     /// The network's configuration.
     pub(crate) config: String,
+    /// Which of the programs.
+    pub(crate) plugin: Plugin,
 }
 
 impl Filler {
@@ -79,7 +81,7 @@ impl Filler {
              K8S_POD_INFRA_CONTAINER_ID={container};K8S_POD_UID=00000000-0000-4000-8000-{number:012}"
         );
         Ok(CniRequest {
-            plugin: Plugin::Ipam.into(),
+            plugin: self.plugin.into(),
             container_id: container,
             netns: self.netns.display().to_string(),
             interface: "net1".to_owned(),

@@ -11,6 +11,7 @@ mod figures;
 mod fill;
 mod instructions;
 mod machine;
+mod plans;
 mod routes;
 mod scale;
 mod sustained;
@@ -18,6 +19,7 @@ mod table;
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -38,7 +40,15 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     println!("Building a node in namespaces, starting its daemon");
     let product = Product::find()?;
-    let lab = Lab::start_with(vec![node("bench", 131), node(scale::NODES[0], 132), node(scale::NODES[1], 133)])?;
+    let [few, many] = scale::NODES;
+    let [alone, beside] = plans::NODES;
+    let lab = Lab::start_with(vec![
+        node("bench", 131, 64..=127),
+        node(few, 132, 128..=128),
+        node(many, 133, 129..=129),
+        node(alone, 134, 130..=130),
+        node(beside, 135, 131..=131),
+    ])?;
     let node = lab.nodes().first().context("the lab has no node")?;
     node.daemon().start()?;
     let machine = machine::facts(lab.folder())?;
@@ -50,6 +60,8 @@ fn run() -> Result<()> {
     let instructions = instructions::ipam(&lab)?;
     println!("Ten to a million allocations on a node of their own: some minutes");
     let scale = scale::run(&lab)?;
+    println!("A thousand and ten thousand plans on a node of their own: two minutes");
+    let plans = plans::run(&lab)?;
     let programs = [
         ("spiderpool", product.shims.join("spiderpool")),
         ("coordinator", product.shims.join("coordinator")),
@@ -57,9 +69,10 @@ fn run() -> Result<()> {
     ];
     let sizes =
         programs.into_iter().map(|(name, path)| Ok((name, fs::metadata(path)?.len()))).collect::<Result<_>>()?;
-    let findings = Findings { machine, contest, routes, instructions, scale, sizes };
+    let findings = Findings { machine, contest, routes, instructions, scale, plans, sizes };
     print!("{}", findings.render());
-    let complaint = [&findings.contest.complaint, &findings.routes.complaint, &findings.scale.complaint];
+    let complaint =
+        [&findings.contest.complaint, &findings.routes.complaint, &findings.scale.complaint, &findings.plans.complaint];
     let complaint = complaint.into_iter().find_map(Option::as_ref);
     if findings.failures() > 0 || complaint.is_some() {
         bail!("{} calls failed; the first: {}", findings.failures(), complaint.map_or("", String::as_str));
@@ -67,11 +80,11 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// One node, with addresses enough that no cooldown is in the way.
-fn node(name: &str, host: u8) -> NodeSpec {
+/// One node, with the addresses 10.6.FIRST.0 to 10.6.LAST.255: enough that no cooldown is in the way.
+fn node(name: &str, host: u8, blocks: RangeInclusive<u8>) -> NodeSpec {
     NodeSpec {
         name: name.to_owned(),
         address: Ipv4Addr::new(10, 6, 212, host),
-        ranges: vec![(Ipv4Addr::new(10, 6, 64, 0), Ipv4Addr::new(10, 6, 127, 255))],
+        ranges: vec![(Ipv4Addr::new(10, 6, *blocks.start(), 0), Ipv4Addr::new(10, 6, *blocks.end(), 255))],
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use spiderpool_lab::{Lab, Node, Pod, PodSpec, Program, example};
+use spiderpool_lab::{Lab, Namespace, Node, Pod, PodSpec, Program, example};
 
 use crate::call::{Call, at_once};
 use crate::contender::Sandbox;
@@ -41,7 +41,7 @@ pub(crate) struct Outcome {
 /// Runs ADD and DEL after each other, on a node whose daemon serves.
 pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
     let node = lab.nodes().first().context("the lab has no node")?;
-    let pods = (0..AT_ONCE as u8).map(|number| Wired::build(lab, node, number)).collect::<Result<Vec<_>>>()?;
+    let pods = (0..AT_ONCE as u8).map(|number| Wired::build(lab, node, 106, number)).collect::<Result<Vec<_>>>()?;
     let mut outcome = Outcome::default();
     for turn in 0..WARM_UP + TURNS {
         for (verb, counted) in [("ADD", true), ("DEL", false)] {
@@ -78,17 +78,19 @@ pub(crate) fn run(lab: &Lab) -> Result<Outcome> {
 }
 
 /// A Pod with both interfaces.
-struct Wired {
+#[derive(Debug)]
+pub(crate) struct Wired {
     sandbox: Sandbox,
     /// The coordinator's network configuration.
-    config: String,
-    _pod: Pod,
+    pub(crate) config: String,
+    pod: Pod,
 }
 
 impl Wired {
-    fn build(lab: &Lab, node: &Node, number: u8) -> Result<Self> {
+    /// Its `eth0` has the address 10.233.BLOCK.NUMBER, unique in the lab.
+    pub(crate) fn build(lab: &Lab, node: &Node, block: u8, number: u8) -> Result<Self> {
         let name = format!("wired-{number}");
-        let address = Ipv4Addr::new(10, 233, 106, number);
+        let address = Ipv4Addr::new(10, 233, block, number);
         let pod = lab.pod(node.name(), PodSpec::new(&name, &format!("uid-of-{name}"), address))?;
         let sandbox = Sandbox::new(&name, pod.namespace());
         let previous = macvlan(node, &sandbox).with_context(|| format!("give net1 to {name}"))?;
@@ -97,10 +99,16 @@ impl Wired {
             "mode": "overlay", "tunePodRoutes": true, "detectGateway": false, "detectIPConflict": false,
             "hostRuleTable": 500, "prevResult": previous,
         });
-        Ok(Self { sandbox, config: config.to_string(), _pod: pod })
+        Ok(Self { sandbox, config: config.to_string(), pod })
     }
 
-    fn call(&self, node: &Node, verb: &str) -> Call {
+    /// Its network namespace.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        self.pod.namespace()
+    }
+
+    /// A call of the coordinator.
+    pub(crate) fn call(&self, node: &Node, verb: &str) -> Call {
         let (path, arguments) = (node.cni_path(), self.sandbox.arguments());
         let program = node.cni_bin().join("coordinator");
         Call::new(&program, verb, &self.sandbox.environment("net1", &path, &arguments), &self.config)

@@ -7,8 +7,9 @@ use crate::contest::{Outcome, Pair};
 use crate::figures::Figures;
 use crate::instructions::Count;
 use crate::machine::Memory;
+use crate::plans;
 use crate::routes;
-use crate::scale::{self, Level};
+use crate::scale::{self, Level, Verbs, Versus};
 use crate::sustained::{Churn, SECONDS};
 
 /// The most that a sequential ADD may take, as a part of host-local's median.
@@ -17,7 +18,7 @@ const TARGET_RATIO: f64 = 0.45;
 const TARGET_TOTAL: Duration = Duration::from_millis(400);
 /// The most that an ADD of the coordinator may take.
 const TARGET_ROUTES: Duration = Duration::from_millis(5);
-/// The most that an ADD may take with many allocations, as a part of what it takes with ten.
+/// The most that a call may take with many allocations, as a part of what it takes with ten.
 const TARGET_FLAT: f64 = 1.3;
 /// Until a daemon with 10,000 allocations serves.
 const TARGET_START: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(crate) struct Findings {
     pub(crate) routes: routes::Outcome,
     pub(crate) instructions: Vec<Count>,
     pub(crate) scale: scale::Outcome,
+    pub(crate) plans: plans::Outcome,
     /// Names of the programs with their sizes in bytes; the daemon is the last.
     pub(crate) sizes: Vec<(&'static str, u64)>,
 }
@@ -47,7 +49,8 @@ impl Findings {
         let levels = self.scale.levels.iter().filter_map(|level| level.calls.as_ref());
         pairs.iter().sum::<usize>()
             + self.contest.churn.iter().chain([&self.routes.churn]).map(Churn::failures).sum::<usize>()
-            + levels.map(|calls| calls.few.failures() + calls.many.failures()).sum::<usize>()
+            + levels.map(|calls| calls.ipam.failures() + calls.coordinator.failures()).sum::<usize>()
+            + self.plans.levels.iter().map(|(_, verbs)| verbs.failures()).sum::<usize>()
             + self.routes.add.failures()
             + self.routes.del.failures()
             + self.routes.add_at_once.failures()
@@ -59,17 +62,20 @@ impl Findings {
         let mut text = format!("\n{}\n\n", self.machine);
         self.calls(&mut text);
         scaled(&mut text, &self.scale);
+        beside(&mut text, &self.scale, &self.plans);
         self.programs(&mut text);
         text += &format!(
             "\nA call is timed from spawn to exit, input and output included; the two programs take turns.\n\
              \"At once\" are {} rounds; total is the median round, from the first spawn to the last exit.\n\
              Ours answers when its record is durable (fdatasync); host-local writes files and does not sync them.\n\
              The coordinator has no peer: its ratio is to host-local's call of the same verb.\n\
-             With allocations: {} ADDs in turn by two daemons, one of which has ten; the ratio is to that one. They were\n\
-             made by 32 callers at a time, those above 1,000 by 512 ({:.0} a second); start is from a SIGKILL until it serves.\n",
+             With allocations: they were made by 32 callers at a time, those above 1,000 by 512 ({:.0} a second); start is\n\
+             from a SIGKILL until it serves. {} calls of each kind in turn by two daemons, one of which has ten allocations,\n\
+             or no plans but those of the {} Pods that are called; the ratio is to that one.\n",
             crate::contest::ROUNDS,
+            self.scale.rate,
             scale::CALLS,
-            self.scale.rate
+            scale::PODS
         );
         text
     }
@@ -160,37 +166,53 @@ fn sustained(text: &mut String, name: &str, ours: &Figures, theirs: Option<&Figu
     let _ = writeln!(text, "{name:29}{:>6}{}  {peer:25}  {ratio:>6.2}{failed:>8}", ours.count(), side(ours));
 }
 
-/// A line for each number of allocations.
+/// A start and the memory with each number of allocations.
 fn scaled(text: &mut String, scale: &scale::Outcome) {
-    *text += &format!(
-        "\n{:>14}{:>10}{:>10}{:>8}{:>12}{:>12}{:>14}\n",
-        "allocations", "ADD p50", "of ten", "ratio", "start, ms", "VmRSS, MB", "after start"
-    );
+    *text += &format!("\n{:>14}{:>12}{:>12}{:>14}\n", "allocations", "start, ms", "VmRSS, MB", "after start");
     for Level { allocations, memory, calls } in &scale.levels {
         let resident = megabytes(memory.resident);
-        let mut line = match calls {
-            None => format!("{allocations:>14}{:40}{resident:>12.1}", ""),
+        let mut line = format!("{allocations:>14}");
+        line += &match calls {
+            None => format!("{:12}{resident:>12.1}", ""),
             Some(calls) => {
-                let [of_ten, p50, start] = [calls.few.p50(), calls.many.p50(), calls.start].map(milliseconds);
-                let (ratio, after) = (ratio(&calls.many, &calls.few), megabytes(calls.memory.resident));
-                format!(
-                    "{allocations:>14}{p50:>10.2}{of_ten:>10.2}{ratio:>8.2}{start:>12.1}{resident:>12.1}{after:>14.1}"
-                )
+                let (start, after) = (milliseconds(calls.start), megabytes(calls.memory.resident));
+                format!("{start:>12.1}{resident:>12.1}{after:>14.1}")
             }
         };
-        let mut aims = Vec::new();
-        if *allocations == 1_000 {
-            aims.push(target("VmRSS", "25 MiB", memory.resident <= TARGET_MEMORY));
-        }
-        if let Some(calls) = calls {
-            let flat = ratio(&calls.many, &calls.few);
-            aims.push(target("ratio", TARGET_FLAT, flat <= TARGET_FLAT));
-            if *allocations == 10_000 {
-                aims.push(target("start", "1000 ms", calls.start <= TARGET_START));
-            }
-        }
-        line = format!("{line:80}  {}", aims.join(", "));
-        let _ = writeln!(text, "{}", line.trim_end());
+        let aim = match (*allocations, calls) {
+            (1_000, _) => target("VmRSS", "25 MiB", memory.resident <= TARGET_MEMORY),
+            (10_000, Some(calls)) => target("start", "1000 ms", calls.start <= TARGET_START),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "{}", format!("{line:80}  {aim}").trim_end());
+    }
+}
+
+/// Calls with each number of allocations, and of plans.
+fn beside(text: &mut String, scale: &scale::Outcome, plans: &plans::Outcome) {
+    let head = ["p50", "p99", "p50", "p99"].map(|name| format!("{name:>10}")).concat();
+    *text += &format!("\n{:>14}{:19}{:^20}{:^20}\n", "", "", "with them", "beside");
+    *text += &format!("{:>14}  {:17}{head}{:>8}\n", "allocations", "milliseconds", "ratio");
+    for Level { allocations, calls, .. } in &scale.levels {
+        let Some(calls) = calls else { continue };
+        verbs(text, *allocations, "", &calls.ipam, true);
+        verbs(text, *allocations, "coordinator ", &calls.coordinator, true);
+    }
+    *text += &format!("{:>14}\n", "plans");
+    for (count, of_them) in &plans.levels {
+        verbs(text, *count, "coordinator ", of_them, false);
+    }
+}
+
+fn verbs(text: &mut String, count: usize, program: &str, verbs: &Verbs, flat: bool) {
+    for (verb, Versus { few, many }) in [("ADD", &verbs.add), ("DEL", &verbs.del)] {
+        let name = format!("{program}{verb}");
+        let times = [many.p50(), many.p99(), few.p50(), few.p99()].map(milliseconds);
+        let times = times.map(|time| format!("{time:>10.2}")).concat();
+        let ratio = ratio(many, few);
+        let aim = if flat { target("ratio", TARGET_FLAT, ratio <= TARGET_FLAT) } else { String::new() };
+        let line = format!("{count:>14}  {name:17}{times}{ratio:>8.2}");
+        let _ = writeln!(text, "{}", format!("{line:80}  {aim}").trim_end());
     }
 }
 
