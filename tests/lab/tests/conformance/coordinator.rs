@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use spiderpool_lab::{Namespace, Pod, Shim, example};
+use spiderpool_lab::{Namespace, Pod, Shim, example, wait_for};
 
-use crate::rig::{Rig, VERSIONS, same};
+use crate::rig::{Rig, SOON, VERSIONS, same};
 
 const NET1: &str = "10.6.212.150";
 
@@ -17,6 +17,11 @@ fn pod(rig: &Rig) -> Result<(Pod, Shim)> {
         "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
     ))?;
     pod.namespace().ip_batch(&format!("addr add {NET1}/16 dev net1\nlink set net1 up\n"))?;
+    // A moment after its ends are up no route is `linkdown` any more: that is no work of the coordinator.
+    wait_for("the links to be up", SOON, || {
+        let down = routing(pod.namespace())? + &routing(rig.node().namespace())?;
+        Ok((!down.contains("linkdown")).then_some(()))
+    })?;
     Ok((pod, shim))
 }
 
@@ -124,7 +129,8 @@ fn what_it_cannot_do_is_refused_and_leaves_nothing() -> Result<()> {
     for (key, value, word) in table {
         shim.call("ADD", with(key, value))?.error(7, &[word])?;
     }
-    ensure!((routing(pod.namespace())?, routing(rig.node().namespace())?) == before, "a failed ADD leaves nothing");
+    let after = (routing(pod.namespace())?, routing(rig.node().namespace())?);
+    ensure!(after == before, "a failed ADD leaves:\n{}{}\nbefore:\n{}{}", after.0, after.1, before.0, before.1);
     ensure!(rig.inspect().node()?["plans"] == "0");
     // Disabled: the result goes through as it is.
     let answer = shim.call("ADD", with("mode", json!("disabled")))?.result()?;
@@ -141,7 +147,7 @@ fn a_cluster_that_is_not_synced_is_code_11_with_the_reason() -> Result<()> {
     let document = std::fs::read_to_string(rig.node().standalone().path().join("coordinator.yaml"))?;
     rig.node().standalone().write("coordinator.yaml", &document.replace("Synced", "NotReady"))?;
     let config = config("1.0.0", result("1.0.0", pod.namespace())?);
-    spiderpool_lab::wait_for("the coordinator to be not ready", crate::rig::SOON, || {
+    wait_for("the coordinator to be not ready", SOON, || {
         let answer = shim.call("ADD", &config)?;
         Ok((!answer.is_success()).then_some(answer))
     })?
