@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::rig::Rig;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// ADDs and DELs of each Pod.
 const ROUNDS: usize = 25;
 /// An IPAM program that is the real one, and ends a while after it is done with a DEL.
@@ -127,7 +127,9 @@ impl Monitor {
         let printed = rig.lab.folder().join("addresses");
         let mut command = Command::new("ip");
         command.args(["-4", "-o", "monitor", "all-nsid", "address"]);
-        command.stdin(Stdio::null()).stdout(File::create_new(&printed)?).stderr(Stdio::inherit());
+        // It complains of namespaces that end while it names their links.
+        let out = File::create_new(&printed)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let monitor = Self { program: rig.host().spawn(command)?, printed };
         // It hears nothing before its socket is open, so it is called until it has heard.
         monitor.hears(pods, "10.250.0.1", || {
