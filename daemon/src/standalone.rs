@@ -31,6 +31,9 @@ use source::Source;
 /// Editors write a file in several steps; what happens within this time is one change.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// Pause before a folder that is away is looked for again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Name of the SpiderCoordinator that counts.
 const COORDINATOR: &str = "default";
 
@@ -131,12 +134,12 @@ impl Standalone {
             }
         })?;
         let folder = self.source.folder().to_owned();
-        watcher
-            .watch(&folder, notify::RecursiveMode::NonRecursive)
-            .with_context(|| format!("cannot watch the folder {}", folder.display()))?;
+        let mut watch = || watcher.watch(&folder, notify::RecursiveMode::NonRecursive);
+        watch().with_context(|| format!("cannot watch the folder {}", folder.display()))?;
         // When to read again; at first for what changed between the first reading and the watch. A moment, not a pause:
         // messages come all the time while a pool is used out, and must not put it off.
         let mut due = Some(Instant::now() + SETTLE);
+        let mut is_away = false;
         loop {
             let heard = tokio::select! {
                 message = messages.recv() => match message {
@@ -148,9 +151,27 @@ impl Standalone {
                     Ok(())
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    due = None;
                     while changes.try_recv().is_ok() {}
-                    self.reload().await
+                    let was_away = is_away;
+                    match self.source.read() {
+                        // The watch went with the folder that was away.
+                        Ok(_) if was_away && watch().is_ok() => {
+                            (is_away, due) = (false, Some(Instant::now() + SETTLE));
+                            Ok(())
+                        }
+                        Ok(files) if !was_away => {
+                            due = None;
+                            self.reload(files).await
+                        }
+                        unread => {
+                            (is_away, due) = (true, Some(Instant::now() + PAUSE));
+                            if let (Err(error), false) = (unread, was_away) {
+                                let folder = folder.display();
+                                warn!(%error, %folder, "Cannot read the folder; what is known stays");
+                            }
+                            Ok(())
+                        }
+                    }
                 }
             };
             if heard.is_err() {
@@ -159,14 +180,7 @@ impl Standalone {
         }
     }
 
-    async fn reload(&mut self) -> Result<(), Stopped> {
-        let files = match self.source.read() {
-            Ok(files) => files,
-            Err(error) => {
-                warn!(%error, folder = %self.source.folder().display(), "Cannot read the folder; what is known stays");
-                return Ok(());
-            }
-        };
+    async fn reload(&mut self, files: Vec<File>) -> Result<(), Stopped> {
         if !self.source.has_changed(&files) {
             return Ok(());
         }

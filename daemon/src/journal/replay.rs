@@ -136,8 +136,17 @@ mod tests {
         assert_ne!(other.meta().journal, first.meta().journal);
         assert!(!other.meta().adopted, "what the old one held is to be found again");
         drop(journal);
-        let kept = names(state.path()).into_iter().filter(|name| name.starts_with("journal.corrupt-")).count();
-        assert_eq!(kept, 1, "{:?}", names(state.path()));
+        let kept = names(state.path()).into_iter().filter_map(|name| {
+            // Such as `journal.corrupt-2026-01-31T12:34:56Z-123456789`: the wall clock's time, and the boot clock's.
+            let (day, time) = name.strip_prefix("journal.corrupt-")?.rsplit_once('-')?.0.split_once('T')?;
+            let digits = |text: &str, shape: &str| {
+                text.len() == shape.len()
+                    && text.chars().zip(shape.chars()).all(|(is, of)| is == of || of == '0' && is.is_ascii_digit())
+            };
+            assert!(digits(day, "0000-00-00") && digits(time, "00:00:00Z"), "{name}");
+            Some(())
+        });
+        assert_eq!(kept.count(), 1, "{:?}", names(state.path()));
     }
 
     /// Rule: One holder. A journal of another boot, or copied from another node, is no lease.

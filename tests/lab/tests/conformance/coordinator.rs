@@ -132,9 +132,16 @@ fn what_it_cannot_do_is_refused_and_leaves_nothing() -> Result<()> {
     let after = (routing(pod.namespace())?, routing(rig.node().namespace())?);
     ensure!(after == before, "a failed ADD leaves:\n{}{}\nbefore:\n{}{}", after.0, after.1, before.0, before.1);
     ensure!(rig.inspect().node()?["plans"] == "0");
-    // Disabled: the result goes through as it is.
-    let answer = shim.call("ADD", with("mode", json!("disabled")))?.result()?;
+    // Disabled: the result goes through as it is, and CHECK holds the interface against nothing, whatever the mode is now.
+    let disabled = with("mode", json!("disabled"));
+    let answer = shim.call("ADD", disabled.clone())?.result()?;
     same(&answer, &previous)?;
+    for now in [disabled.clone(), config("1.0.0", previous)] {
+        shim.call("CHECK", now)?.silent()?;
+    }
+    ensure!((routing(pod.namespace())?, routing(rig.node().namespace())?) == before);
+    shim.call("DEL", disabled)?.silent()?;
+    ensure!(rig.inspect().node()?["plans"] == "0");
     ensure!((routing(pod.namespace())?, routing(rig.node().namespace())?) == before);
     Ok(())
 }

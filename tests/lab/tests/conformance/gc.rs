@@ -88,6 +88,7 @@ fn what_is_newer_than_the_gc_is_spared() -> Result<()> {
     Ok(())
 }
 
+/// Rule: No data is not no Pods.
 #[test]
 fn a_list_that_cannot_be_read_frees_nothing() -> Result<()> {
     let rig = Rig::start()?;

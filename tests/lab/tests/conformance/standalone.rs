@@ -3,7 +3,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use spiderpool_lab::example::POOL;
 use spiderpool_lab::{Stopwatch, wait_for};
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -51,6 +53,40 @@ fn a_bad_document_is_named_and_the_last_good_state_stays() -> Result<()> {
     rig.ipam("c7", &sandbox).call("ADD", pools(&["p"]))?.result()?;
     folder.write("p.yaml", &good.text())?;
     wait_for("nothing to be refused", SOON, || Ok(refused(&rig)?.is_empty().then_some(())))
+}
+
+/// Rule: No data is not no Pods. A folder that is away says nothing: pools stay, and so does what is in use of them.
+#[test]
+fn a_folder_that_is_away_takes_nothing_back() -> Result<()> {
+    let rig = Rig::start()?;
+    let sandbox = rig.node().sandbox("a")?;
+    rig.ipam("c", &sandbox).call("ADD", example_pool())?.result()?;
+    let before = rig.inspect().counts(POOL)?;
+    let folder = rig.node().standalone().path();
+    let aside = folder.with_extension("aside");
+    fs::rename(folder, &aside)?;
+    let said = "Cannot read the folder; what is known stays";
+    wait_for("the folder to be missed", SOON, || Ok(rig.node().daemon().log()?.contains(said).then_some(())))?;
+    let after = rig.inspect().counts(POOL)?;
+    ensure!(after == before, "{after:?}, before: {before:?}");
+    rig.ipam("d", &sandbox).call("ADD", example_pool())?.result()?;
+    // Another one comes in its place, and is followed.
+    fs::create_dir(folder)?;
+    for file in fs::read_dir(&aside)? {
+        let file = file?;
+        fs::copy(file.path(), folder.join(file.file_name()))?;
+    }
+    for name in ["first", "second"] {
+        rig.node()
+            .standalone()
+            .write(&format!("{name}.yaml"), &Document::pool(name, "10.8.0.0/24", "10.8.0.10").text())?;
+        wait_for("the new folder's pool", SOON, || {
+            Ok(rig.inspect().pools()?.iter().any(|pool| pool["name"] == name).then_some(()))
+        })?;
+        rig.node().standalone().remove(&format!("{name}.yaml"))?;
+    }
+    ensure!(rig.inspect().counts(POOL)?.in_use == 2);
+    Ok(())
 }
 
 #[test]

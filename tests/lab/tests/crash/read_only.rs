@@ -19,7 +19,8 @@ fn shim(node: &Node, container: &str, sandbox: &Namespace) -> Shim {
     node.shim("spiderpool").container(container).sandbox(sandbox).pod("default", container, container)
 }
 
-/// Rule: Durable first. What cannot be written was not answered; what was answered is there when the disk is.
+/// Rule: Durable first. What cannot be written was not answered; what was answered is there when the disk is. Rule: One
+/// daemon, one journal. A failed fsync ends the process.
 #[test]
 fn a_disk_that_becomes_read_only_ends_the_daemon_and_nothing_is_lost() -> Result<()> {
     let lab = Lab::start_with(vec![example::worker01()])?;
