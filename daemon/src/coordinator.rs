@@ -32,7 +32,7 @@ use crate::net::{self, NetError, Outcome};
 use crate::view::View;
 
 use kernel::Kernel;
-use result::{addresses, answer, other_mac};
+use result::{addresses, answer, other_gateways, other_mac};
 pub(crate) use settings::synced;
 use shared::{Left, Shared};
 use turns::Turns;
@@ -187,6 +187,7 @@ impl Coordinator {
         let mut differences: Vec<String> =
             changes(&record.plan, &record.plan, &kernel.seen).iter().map(Change::difference).collect();
         differences.extend(kernel.seen.pod.missing_addresses(&record.plan));
+        differences.extend(other_gateways(call, &record.plan, &kernel.seen.pod)?);
         differences.extend(other_mac(call, &record.plan, &kernel.seen.pod)?);
         if differences.is_empty() {
             return Ok(String::new());

@@ -1,8 +1,8 @@
 //! CNI results as the coordinator reads and prints them.
 
 use ipnet::IpNet;
-use spiderpool_cni::types::{CniError, CniResult, Interface};
-use spiderpool_core::plan::{Mac, Plan, Seen};
+use spiderpool_cni::types::{CniError, CniResult, Interface, IpConfiguration};
+use spiderpool_core::plan::{Mac, Object, Plan, Route, Seen};
 
 use crate::call::Call;
 
@@ -21,6 +21,45 @@ pub(super) fn answer(previous: CniResult, plan: &Plan, interface: &str) -> CniRe
         }
     }
     result
+}
+
+/// Default routes of the interface that no plan speaks of, as they are where macvlan made them: by another gateway than the
+/// one that was printed, or gone from an interface that has the Pod's default route.
+///
+/// # Errors
+/// `prevResult` cannot be read.
+pub(super) fn other_gateways(call: &Call, plan: &Plan, seen: &Seen) -> Result<Vec<String>, CniError> {
+    let Some(previous) = call.config.previous_result()? else { return Ok(Vec::new()) };
+    let interface = &*call.who.interface;
+    let is_default = |route: &Route, address: &IpNet| {
+        route.destination.prefix_len() == 0 && route.device == interface && is_like(&route.destination, address)
+    };
+    let is_planned = |address: &IpNet| {
+        plan.wanted().into_iter().any(|object| matches!(object, Object::Route(route) if is_default(route, address)))
+    };
+    let has_the_pods = plan.attached(interface).is_some_and(|one| one.default_route_nic.as_deref() == Some(interface));
+    let own = |ip: &&IpConfiguration| addresses(&previous, interface).contains(&ip.address) && !is_planned(&ip.address);
+    let mut differences = Vec::new();
+    for ip in previous.ips.iter().filter(own) {
+        let printed = previous
+            .routes
+            .iter()
+            .find(|route| route.destination.prefix_len() == 0 && is_like(&route.destination, &ip.address));
+        let Some(gateway) = printed.and_then(|route| route.gateway.or(ip.gateway)) else { continue };
+        let found: Vec<&Route> = seen.routes.iter().filter(|route| is_default(route, &ip.address)).collect();
+        let is_there = found.iter().any(|route| route.gateway == Some(gateway));
+        if !is_there && (has_the_pods || !found.is_empty()) {
+            let found = found.into_iter().map(|route| Object::from(route.clone()).to_string()).collect::<Vec<_>>();
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            differences.push(format!("wanted: pod default route via {gateway} dev {interface}; found: {found}"));
+        }
+    }
+    Ok(differences)
+}
+
+/// Whether both are of one family.
+fn is_like(one: &IpNet, other: &IpNet) -> bool {
+    one.addr().is_ipv4() == other.addr().is_ipv4()
 }
 
 /// How the interface's MAC address differs from the one that was printed, unless the plan speaks of it.

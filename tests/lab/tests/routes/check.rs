@@ -294,3 +294,26 @@ fn another_gateway_is_named() -> Result<()> {
     }
     Ok(())
 }
+
+/// Where macvlan's default route stays in main, no plan speaks of it.
+#[test]
+fn another_gateway_of_a_route_that_stays_is_named() -> Result<()> {
+    let rig = Rig::start_with("  podDefaultRouteNIC: net1\n")?;
+    let (pod, chain) = (rig.dual_pod()?, chain(&[POOL, POOL_SIX]));
+    let result = rig.add(&pod, &chain, "net1")?;
+    let (shim, config) = rig.coordinator(&pod, &chain, "net1", &result)?;
+    shim.call("CHECK", config.clone())?.silent()?;
+    for (family, gateway, other) in [("-4", "10.6.0.1", "10.6.0.9"), ("-6", "fd00:10:6::1", "fd00:10:6::9")] {
+        let by = |verb: &str, gateway: &str| format!("{family} route {verb} default via {gateway} dev net1\n");
+        let wanted = format!("wanted: pod default route via {gateway} dev net1; found: ");
+        for (spoil, found) in
+            [(by("del", gateway), "none".to_owned()), (by("add", other), format!("default via {other} dev net1"))]
+        {
+            run(pod.namespace(), &spoil)?;
+            shim.call("CHECK", config.clone())?.error(101, &[&wanted, &found])?;
+        }
+        run(pod.namespace(), &(by("del", other) + &by("add", gateway)))?;
+        shim.call("CHECK", config.clone())?.silent()?;
+    }
+    Ok(())
+}
