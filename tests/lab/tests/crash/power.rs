@@ -2,13 +2,14 @@
 //!
 //! The journal lies on a file system in a file. While callers add and delete, the daemon is stopped at some moment and
 //! the file is copied: what the daemon had handed to the kernel but not brought to the disk is not in the copy. The
-//! next daemon starts on the copy, as after a power cut. Whatever was answered before must be there.
+//! next daemon starts on the copy, as after a power cut. Whatever was answered before must be there: addresses, and plans
+//! of routes, whose rows are long enough to be written in pieces.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use spiderpool_lab::{Lab, Namespace, Node, Program, Shim, example, wait_for};
+use spiderpool_lab::{Lab, Namespace, Node, Pod, Program, Shim, example, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -22,6 +23,8 @@ const CUTS: u64 = 100;
 const CALLERS: u64 = 6;
 /// ADDs that are answered, and not deleted, before each cut.
 const CALLS: u64 = 6;
+/// Networks that a plan has routes to: its row is longer than what the journal writes in one piece.
+const NETWORKS: usize = 60;
 const POOL: &str = "power";
 const POOL_TEXT: &str = "apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
@@ -94,6 +97,67 @@ fn call_until(
     Ok(known)
 }
 
+/// The coordinator of one Pod, for one container after the other.
+struct Plumber {
+    pod: Pod,
+    config: Value,
+}
+
+impl Plumber {
+    /// The Pod has a `net1` that was made by hand.
+    fn make(lab: &Lab, node: &Node) -> Result<Self> {
+        let pod = lab.pod("worker01", example::nginx_rswak())?;
+        let reference = pod.namespace().reference();
+        node.namespace()
+            .ip_batch(&format!("link add link ens192 name net1 netns {reference} type macvlan mode bridge\n"))?;
+        pod.namespace().ip_batch("addr add 10.6.212.150/16 dev net1\nlink set net1 up\n")?;
+        let hijacked: Vec<String> = (0..NETWORKS).map(|third| format!("172.31.{third}.0/24")).collect();
+        let previous = json!({
+            "cniVersion": "1.0.0",
+            "interfaces": [{ "name": "net1", "sandbox": pod.namespace().path() }],
+            "ips": [{ "address": "10.6.212.150/16", "gateway": "10.6.0.1", "interface": 0 }],
+        });
+        let config = json!({
+            "cniVersion": "1.0.0", "name": "planned", "type": "coordinator", "hijackCIDR": hijacked, "prevResult": previous,
+        });
+        Ok(Self { pod, config })
+    }
+
+    /// Containers with a plan, as it was answered.
+    fn plan_until(&self, over: &AtomicBool, node: &Node, name: &str) -> Result<BTreeSet<String>> {
+        let mut known = BTreeSet::new();
+        for turn in 0.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            let container = format!("{name}-{turn}");
+            let shim = node.shim("coordinator").container(&container).sandbox(self.pod.namespace());
+            if shim.call("ADD", &self.config)?.is_success() && turn % 3 != 0 {
+                known.insert(container);
+            } else {
+                shim.call("DEL", &self.config)?.silent()?;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Each of these has its plan, whole, and nobody else has one.
+    fn judge(&self, lab: &Lab, node: &Node, known: &BTreeSet<String>) -> Result<()> {
+        let inspect = lab.inspect(node);
+        let plans = inspect.node()?["plans"].clone();
+        ensure!(plans == known.len().to_string(), "{plans} plans, {} were answered", known.len());
+        for container in known {
+            let record =
+                inspect.call("spiderpool.node.v1.Inspect/GetContainer", &json!({ "container_id": container }))?;
+            let plan = record["plan"].as_str().unwrap_or_default();
+            let hijacked = plan.lines().filter(|line| line.contains("172.31.")).count();
+            // In the Pod's main table and in net1's own.
+            ensure!(hijacked == 2 * NETWORKS, "the plan of {container} has {hijacked} routes to networks: {plan}");
+        }
+        Ok(())
+    }
+}
+
 fn listed(lab: &Lab, node: &Node) -> Result<BTreeMap<String, String>> {
     let text = |held: &Value, field: &str| held[field].as_str().unwrap_or_default().to_owned();
     let all = lab.inspect(node).allocations()?;
@@ -112,11 +176,12 @@ fn what_was_answered_survives_power_cuts() -> Result<()> {
     let journal = lab.inspect(node).node()?["journalId"].clone();
     let sandboxes: Vec<Namespace> =
         (0..CALLERS).map(|number| node.sandbox(&format!("s{number}"))).collect::<Result<_>>()?;
-    let (mut known, mut answered) = (BTreeMap::new(), 0);
+    let plumber = Plumber::make(&lab, node)?;
+    let (mut known, mut planned, mut answered, mut plans) = (BTreeMap::new(), BTreeSet::new(), 0, 0);
     for cut in 0..CUTS {
         let (over, served) = (AtomicBool::new(false), AtomicU64::new(0));
         let answers = || served.load(Ordering::Relaxed);
-        let after = thread::scope(|scope| -> Result<BTreeMap<String, String>> {
+        let (after, more) = thread::scope(|scope| -> Result<_> {
             let calls: Vec<_> = (0..CALLERS)
                 .zip(&sandboxes)
                 .map(|(caller, sandbox)| {
@@ -124,6 +189,7 @@ fn what_was_answered_survives_power_cuts() -> Result<()> {
                     scope.spawn(move || call_until(over, served, node, sandbox, &name))
                 })
                 .collect();
+            let planning = scope.spawn(|| plumber.plan_until(&over, node, &format!("p{cut}")));
             // So many are answered on a slow machine too; then a moment later, which is another in each round.
             let under_way = || Ok((calls.iter().any(|call| call.is_finished()) || answers() >= CALLS).then_some(()));
             let answering = wait_for("calls to be answered", Duration::from_secs(20), under_way);
@@ -135,20 +201,28 @@ fn what_was_answered_survives_power_cuts() -> Result<()> {
             for call in calls {
                 after.extend(call.join().map_err(|_| anyhow!("a caller panicked"))??);
             }
-            Ok(after)
+            Ok((after, planning.join().map_err(|_| anyhow!("a caller panicked"))??))
         })?;
+        plans += more.len();
+        planned.extend(more);
         answered += after.len();
         known.extend(after);
         let found = listed(&lab, node)?;
         ensure!(found == known, "cut {cut}: {}", difference(&known, &found));
+        plumber.judge(&lab, node, &planned).with_context(|| format!("cut {cut}"))?;
         ensure!(lab.inspect(node).node()?["journalId"] == journal, "cut {cut}: the journal began anew");
         if cut % 10 == 9 {
             for (number, container) in std::mem::take(&mut known).keys().enumerate() {
                 shim(node, container, &sandboxes[number % sandboxes.len()]).call("DEL", config())?.silent()?;
             }
+            for container in std::mem::take(&mut planned) {
+                node.shim("coordinator").container(&container).call("DEL", &plumber.config)?.silent()?;
+            }
         }
     }
+    println!("{answered} addresses and {plans} plans were answered");
     ensure!(answered as u64 >= CUTS * CALLS, "{answered} calls in all are too few to mean something");
+    ensure!(plans as u64 >= CUTS, "{plans} plans in all are too few to mean something");
     let unique: BTreeSet<_> = known.values().collect();
     ensure!(unique.len() == known.len(), "an address was given twice: {known:?}");
     Ok(())
