@@ -28,7 +28,7 @@ pub mod recover;
 mod wait;
 
 use attachment::{Allocation, Attachment, Held, Plugin, Sandbox, Stranger};
-use attachments::{Attachments, WORD_KEPT};
+use attachments::{Attachments, MOST, WORD_KEPT};
 use event::{Add, Effects, Errand, Event, Evidence, Now, Plumb, Probed, Refused, Reply, Ticket, Verdict};
 use fact::{Fact, FactKind};
 use history::History;
@@ -123,6 +123,7 @@ impl Node {
         }
         match self.attachments.word(plugin, who) {
             Some(word) if word >= started => Err(Refused::Overtaken),
+            _ if self.attachments.beside(plugin, who) >= MOST => Err(Refused::Crowded),
             _ => Ok(()),
         }
     }

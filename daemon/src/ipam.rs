@@ -208,7 +208,7 @@ fn refusal(refused: &Refused) -> CniError {
         Refused::Exhausted(_) => error.with_details(
             "add addresses to a pool, name a further pool, or wait: dying addresses come free when their sandbox is gone",
         ),
-        Refused::Overtaken | Refused::TooOld | Refused::Unknown => error,
+        Refused::Overtaken | Refused::TooOld | Refused::Crowded | Refused::Unknown => error,
     }
 }
 

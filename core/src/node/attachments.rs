@@ -12,6 +12,9 @@ use crate::plan::Object;
 /// that is refused: its program gave up long before.
 pub const WORD_KEPT: u64 = 600_000_000_000;
 
+/// Most attachments of one sandbox.
+pub const MOST: usize = 256;
+
 /// All attachments of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attachments {
@@ -41,6 +44,15 @@ impl Attachments {
         let first = Attachment { container: Arc::clone(container), interface: "".into(), network: "".into() };
         let container = Arc::clone(container);
         self.held.range(first..).take_while(move |(who, _)| who.container == container)
+    }
+
+    /// How many others of its sandbox hold addresses, or have a part in its plan.
+    pub(super) fn beside(&self, plugin: Plugin, who: &Attachment) -> usize {
+        let sandbox = self.sandboxes.get(&who.container);
+        match plugin {
+            Plugin::Ipam => self.of_container(&who.container).filter(|(other, _)| *other != who).count(),
+            Plugin::Coordinator => sandbox.map_or(0, |known| known.parts.keys().filter(|other| *other != who).count()),
+        }
     }
 
     /// The attachments of a Pod that hold addresses, over all its sandboxes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::journal::Batch;
 use crate::message::{Down, SessionId, Up};
 use crate::node::attachment::{Allocation, Attachment, Held, Netns};
-use crate::node::attachments::WORD_KEPT;
+use crate::node::attachments::{MOST, WORD_KEPT};
 use crate::node::lease::Counts;
 use crate::plan::{Mac, Plan};
 use crate::select::Want;
@@ -191,6 +191,9 @@ pub enum Refused {
     /// The program started so long ago that it must have given up.
     #[error("the call started more than {} s ago", WORD_KEPT / 1_000_000_000)]
     TooOld,
+    /// The sandbox has as many attachments as one may have.
+    #[error("the sandbox has {MOST} attachments already, and may have no more")]
+    Crowded,
     /// No record, and nothing wanted.
     #[error("the attachment holds no address")]
     Unknown,

@@ -228,3 +228,20 @@ fn both_families_or_neither() {
         assert!(bed.holds(&who("b", "net1")).is_empty());
     }
 }
+
+/// Everything from outside is bounded. What is there already is answered all the same.
+#[test]
+fn a_sandbox_has_so_many_attachments_and_no_more() {
+    let mut bed = Bed::new();
+    bed.grant("1", &["10.1.1.0-10.1.1.255"]);
+    for number in 0..MOST {
+        bed.added(ask("a", &format!("net{number}"), 0, v4(&["1"])));
+    }
+    let one_more = ask("a", "more", 1, v4(&["1"]));
+    let refused = bed.add(one_more.clone());
+    assert_eq!(bed.refused(refused), &Refused::Crowded);
+    bed.added(ask("a", "net0", 1, v4(&["1"])));
+    bed.del(&who("a", "net1"), at(2));
+    let waits = bed.add(Add { started: at(3), ..one_more });
+    assert_eq!(bed.replies.get(&waits), None, "for the address that is dying");
+}

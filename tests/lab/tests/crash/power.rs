@@ -144,8 +144,8 @@ impl Plumber {
     /// Each of these has its plan, whole, and nobody else has one.
     fn judge(&self, lab: &Lab, node: &Node, known: &BTreeSet<String>) -> Result<()> {
         let inspect = lab.inspect(node);
-        let plans = inspect.node()?["plans"].clone();
-        ensure!(plans == known.len().to_string(), "{plans} plans, {} were answered", known.len());
+        let plans: usize = inspect.node()?["plans"].as_str().context("no count of plans")?.parse()?;
+        ensure!(plans == known.len(), "{plans} plans, {} were answered", known.len());
         for container in known {
             let record =
                 inspect.call("spiderpool.node.v1.Inspect/GetContainer", &json!({ "container_id": container }))?;
