@@ -123,7 +123,6 @@ impl Node {
         }
         match self.attachments.word(plugin, who) {
             Some(word) if word >= started => Err(Refused::Overtaken),
-            _ if self.attachments.beside(plugin, who) >= MOST => Err(Refused::Crowded),
             _ => Ok(()),
         }
     }
@@ -298,6 +297,10 @@ impl Node {
         }
         let known = self.attachments.sandboxes().get(&who.container);
         let mut parts = known.filter(|old| old.netns.is_same(&netns)).map(|old| old.parts.clone()).unwrap_or_default();
+        if parts.len() >= MOST && !parts.contains_key(&who) {
+            out.replies.push((ticket, Reply::Refused(Refused::Crowded)));
+            return;
+        }
         let container = Arc::clone(&who.container);
         let latest = parts.entry(who).or_default();
         *latest = started.max(*latest);

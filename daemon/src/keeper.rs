@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::metrics::JournalMetrics;
-use crate::room::{Full, Room};
+use crate::room::{self, Full, Room};
 
 /// Most events in one batch.
 const BATCH: usize = 256;
@@ -199,6 +199,7 @@ impl Owner {
             let (mut stop, mut taken) = (false, 0);
             while !stop
                 && taken < BATCH
+                && effects.batch.rows.len() < room::BATCH
                 && let Some(ask) = self.held.pop_front().or_else(|| self.asked.try_recv().ok())
             {
                 stop = self.take(ask, &mut effects, &mut views);

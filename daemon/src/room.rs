@@ -29,8 +29,9 @@ const LEAST: u64 = 2 << 20;
 /// Bytes of a row and what the store makes of it, beyond what `LEAST` has room for.
 const ROW: u64 = 512;
 
-/// Rows that there must be room for before anything happens; most batches write fewer.
-const BATCH: usize = 1024;
+/// Rows at which a batch is long enough. There must be room for twice as many before anything happens: one event more
+/// than these.
+pub(crate) const BATCH: usize = 1024;
 
 /// Nanoseconds until a reserve that could not be made is tried again.
 const AGAIN: u64 = 60_000_000_000;
@@ -108,7 +109,7 @@ impl Room {
 
     /// Whether the journal may be opened, and things may happen on the node that are to be written to it.
     pub(crate) fn for_events(&self) -> Result<(), Full> {
-        self.for_journal(BATCH)
+        self.for_journal(2 * BATCH)
     }
 
     /// Looks at the disk, and gives the reserve up or makes it anew. One system call, unless something changes.
@@ -123,7 +124,7 @@ impl Room {
         if state.kept && free < needed {
             self.give_up(&mut state);
             free = (self.free)(&self.folder);
-        } else if !state.kept && free >= NEEDED && clock::boot() >= state.refused_until {
+        } else if !state.kept && free >= NEEDED.max(needed + RESERVE) && clock::boot() >= state.refused_until {
             self.keep(&mut state);
             free = (self.free)(&self.folder);
         }
@@ -186,6 +187,16 @@ fn free(folder: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Else what is to be written would find no room, for ever.
+    #[test]
+    fn no_reserve_is_made_of_what_somebody_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room::played(folder.path(), || NEEDED + (1 << 20));
+        assert_eq!(room.for_journal(20_000), Ok(()));
+        assert!(!room.state.lock().unwrap().kept);
+        assert_eq!(room.look().reserve, RESERVE);
+    }
 
     #[test]
     fn a_reserve_is_kept_while_there_is_room() {

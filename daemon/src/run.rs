@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
 use spiderpool_cni::failpoint::{Point, reach};
-use spiderpool_core::journal::{Binding, BootId, MachineId};
+use spiderpool_core::journal::{Binding, BootId, CommitError, MachineId};
 use spiderpool_core::world::Probes;
 use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
 use spiderpool_proto::node::cni_server::CniServer;
@@ -37,7 +37,7 @@ use crate::evidence::settle::Settler;
 use crate::http::{self, Port};
 use crate::ipam::{Ipam, Prober};
 use crate::journal::replay::replay;
-use crate::keeper::{Keeper, Outlets};
+use crate::keeper::{Keeper, Outlets, Stopped};
 use crate::metrics::{JournalMetrics, Metrics};
 use crate::room::Room;
 use crate::server::incoming::incoming;
@@ -49,6 +49,9 @@ use crate::view::View;
 
 /// How long calls that run may take to end when the daemon stops: longer than the longest wait of an ADD.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// How long work that blocks may take to end after that.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Calls under way at a time, over all connections; the others wait in their sockets.
 const CALLS: usize = 4096;
@@ -65,7 +68,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let _lock = lock(&args.state_dir.join("lock"))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve(args, boot_id))
+    let ended = runtime.block_on(serve(args, boot_id));
+    // Not longer: work on a file system that hangs would keep the process, and its lock.
+    runtime.shutdown_timeout(LAST);
+    ended
 }
 
 fn start_logging(args: &RunArgs) -> anyhow::Result<()> {
@@ -112,7 +118,7 @@ fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
 /// The state machine on its thread, as the journal says.
 struct Opened {
     keeper: Keeper,
-    ended: oneshot::Receiver<Result<(), spiderpool_core::journal::CommitError>>,
+    ended: oneshot::Receiver<Result<(), CommitError>>,
     messages: mpsc::UnboundedReceiver<(u64, spiderpool_core::message::Up)>,
     errands: mpsc::UnboundedReceiver<spiderpool_core::node::event::Errand>,
 }
@@ -176,7 +182,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     };
     // May have to wait, for a namespace or for room on the disk; an end must not wait for it.
     tokio::select! {
-        adopted = adoption => adopted?,
+        adopted = adoption => adopted.map_err(|stopped| why(stopped, &mut ended))?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -209,12 +215,14 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
         metrics,
     });
     let catching_up = async {
+        // The spool is drained before anybody is served, and a disk without room lets no DEL pass.
+        keeper.read(|_, _| ()).await?;
         server.drain(None).await;
         reach(Point::StartDrained);
         settler.round().await.map(drop)
     };
     tokio::select! {
-        caught_up = catching_up => caught_up?,
+        caught_up = catching_up => caught_up.map_err(|stopped| why(stopped, &mut ended))?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -291,6 +299,14 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     http.abort();
     info!("Stopped");
     Ok(())
+}
+
+/// Why the keeper ended: it says so before others hear that it has.
+fn why(stopped: Stopped, ended: &mut oneshot::Receiver<Result<(), CommitError>>) -> anyhow::Error {
+    match ended.try_recv() {
+        Ok(Err(error)) => error.into(),
+        _ => stopped.into(),
+    }
 }
 
 /// A program that could not reach the daemon may leave a tombstone while the daemon serves already.

@@ -23,32 +23,25 @@ use crate::keeper::Stopped;
 #[derive(Clone)]
 pub(crate) struct Spool {
     folder: PathBuf,
-    /// The tombstones that were refused, by path, each with its container.
-    refused: Arc<Mutex<HashMap<PathBuf, String>>>,
+    /// The tombstones that were read and are there still, as they are being carried out or were refused: by path, each with
+    /// its container.
+    known: Arc<Mutex<HashMap<PathBuf, String>>>,
 }
 
 impl Spool {
     /// The spool in a folder.
     pub(crate) fn new(folder: PathBuf) -> Spool {
-        Spool { folder, refused: Arc::default() }
+        Spool { folder, known: Arc::default() }
     }
 
-    /// Carries out tombstones by `del`: all of them, or, before an ADD of a container, those that were not tried before and
+    /// Carries out tombstones by `del`: all of them, or, before an ADD of a container, those that nobody has read yet and
     /// the container's own. What is junk is set aside once. Two drains at one time may carry out a tombstone twice, which
     /// does no harm, and neither waits for the other.
     pub(crate) async fn drain<D>(&self, before_add_of: Option<&str>, del: impl Fn(CniRequest) -> D)
     where
         D: Future<Output = Result<Result<(), CniError>, Stopped>>,
     {
-        if before_add_of.is_none() {
-            self.refused().retain(|path, _| path.exists());
-        }
-        let refused = self.refused().clone();
-        let in_turn = |path: &Path| match (before_add_of, refused.get(path)) {
-            (Some(container), Some(of)) => container == of,
-            _ => true,
-        };
-        let entries = match spool::read(&self.folder, in_turn) {
+        let entries = match self.read(before_add_of) {
             Ok(entries) => entries,
             Err(error) => return warn!(%error, "Cannot read the spool"),
         };
@@ -56,24 +49,21 @@ impl Spool {
         for spool::Entry { path, request } in entries {
             match request {
                 Ok(request) => {
-                    let container = request.container_id.clone();
                     if is_settled(del(request).await) {
                         done += 1;
                         reach(Point::TombstoneDone);
-                        self.refused().remove(&path);
                         if let Err(error) = spool::remove(&path) {
                             warn!(%error, "Cannot remove a tombstone");
                         }
                         reach(Point::TombstoneRemoved);
-                    } else {
-                        self.refused().insert(path, container);
+                        self.known().remove(&path);
                     }
                 }
                 Err(reason) => {
                     junk += 1;
-                    if let Err(error) = self.set_aside(&path, &reason.to_string()) {
-                        warn!(%error, "Cannot set a junk tombstone aside");
-                        self.refused().insert(path, String::new());
+                    match self.set_aside(&path, &reason.to_string()) {
+                        Ok(()) => drop(self.known().remove(&path)),
+                        Err(error) => warn!(%error, "Cannot set a junk tombstone aside"),
                     }
                 }
             }
@@ -90,8 +80,27 @@ impl Spool {
         })
     }
 
-    fn refused(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The tombstones that are in turn, known from now on.
+    fn read(&self, before_add_of: Option<&str>) -> std::io::Result<Vec<spool::Entry>> {
+        // Held over the reading, so that of many ADDs at once one takes what is new.
+        let mut known = self.known();
+        if before_add_of.is_none() {
+            known.retain(|path, _| path.exists());
+        }
+        let in_turn = |path: &Path| match (before_add_of, known.get(path)) {
+            (Some(container), Some(of)) => container == of,
+            _ => true,
+        };
+        let entries = spool::read(&self.folder, in_turn)?;
+        for spool::Entry { path, request } in &entries {
+            let container = request.as_ref().map(|request| request.container_id.clone()).unwrap_or_default();
+            known.insert(path.clone(), container);
+        }
+        Ok(entries)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves what is no tombstone out of the way.
@@ -167,7 +176,7 @@ mod tests {
         assert_eq!(tried(&spool, Some("a"), &["a", "b"]).await, ["a", "d"]);
         assert_eq!(tried(&spool, Some("a"), &["b"]).await, ["a"]);
         assert_eq!(tried(&spool, None, &[]).await, ["b"]);
-        assert!(spool.is_empty() && spool.refused().is_empty());
+        assert!(spool.is_empty() && spool.known().is_empty());
     }
 
     /// Rule: DEL always ends. The kernel may take its time over the DELs of others.
@@ -176,7 +185,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::new(folder.path().join("spool"));
         bury(&spool.folder, "a");
-        assert_eq!(tried(&spool, None, &["a"]).await, ["a"]);
         let before_add = async {
             bury(&spool.folder, "b");
             tried(&spool, Some("b"), &[]).await

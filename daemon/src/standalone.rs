@@ -24,8 +24,10 @@ use crate::evidence::adopt::Search;
 use crate::keeper::{Keeper, Stopped};
 use crate::view::View;
 
+mod presence;
 mod source;
 
+use presence::Presence;
 use source::Source;
 
 /// Editors write a file in several steps; what happens within this time is one change.
@@ -33,6 +35,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// Pause before a folder that is away is looked for again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The folder is read so often whether a change is told of or not: none is of a file system that is mounted over it.
+const ROUND: Duration = Duration::from_secs(5);
 
 /// Name of the SpiderCoordinator that counts.
 const COORDINATOR: &str = "default";
@@ -134,43 +139,33 @@ impl Standalone {
             }
         })?;
         let folder = self.source.folder().to_owned();
-        let mut watch = || watcher.watch(&folder, notify::RecursiveMode::NonRecursive);
-        watch().with_context(|| format!("cannot watch the folder {}", folder.display()))?;
         // When to read again; at first for what changed between the first reading and the watch. A moment, not a pause:
         // messages come all the time while a pool is used out, and must not put it off.
-        let mut due = Some(Instant::now() + SETTLE);
-        let mut is_away = false;
+        let mut due = Instant::now() + SETTLE;
+        let (mut presence, mut is_watched) = (Presence::default(), true);
         loop {
             let heard = tokio::select! {
                 message = messages.recv() => match message {
                     Some((session, message)) => self.hear(session, message).await,
                     None => return Ok(()),
                 },
-                Some(()) = changes.recv(), if due.is_none() => {
-                    due = Some(Instant::now() + SETTLE);
+                Some(()) = changes.recv(), if due > Instant::now() + SETTLE => {
+                    due = Instant::now() + SETTLE;
                     Ok(())
                 }
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                () = tokio::time::sleep_until(due) => {
                     while changes.try_recv().is_ok() {}
-                    let was_away = is_away;
-                    match self.source.read() {
-                        // The watch went with the folder that was away.
-                        Ok(_) if was_away && watch().is_ok() => {
-                            (is_away, due) = (false, Some(Instant::now() + SETTLE));
-                            Ok(())
-                        }
-                        Ok(files) if !was_away => {
-                            due = None;
-                            self.reload(files).await
-                        }
-                        unread => {
-                            (is_away, due) = (true, Some(Instant::now() + PAUSE));
-                            if let (Err(error), false) = (unread, was_away) {
-                                let folder = folder.display();
-                                warn!(%error, %folder, "Cannot read the folder; what is known stays");
-                            }
-                            Ok(())
-                        }
+                    // Anew each time: another folder may have come in its place, with or without a word.
+                    let watched = watcher.watch(&folder, notify::RecursiveMode::NonRecursive);
+                    let files = presence.judge(&folder, self.source.read());
+                    due = Instant::now() + if files.is_some() { ROUND } else { PAUSE };
+                    if let (Err(error), Some(_), true) = (&watched, &files, is_watched) {
+                        warn!(%error, folder = %folder.display(), "Cannot watch the folder; it is read every 5 s");
+                    }
+                    is_watched = watched.is_ok() || files.is_none();
+                    match files {
+                        Some(files) => self.reload(files).await,
+                        None => Ok(()),
                     }
                 }
             };

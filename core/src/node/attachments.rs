@@ -12,6 +12,9 @@ use crate::plan::Object;
 /// that is refused: its program gave up long before.
 pub const WORD_KEPT: u64 = 600_000_000_000;
 
+/// DELs forgotten at once: more than one event can remember, so that they do not pile up.
+const FORGOTTEN: usize = 64;
+
 /// Most attachments of one sandbox.
 pub const MOST: usize = 256;
 
@@ -44,15 +47,6 @@ impl Attachments {
         let first = Attachment { container: Arc::clone(container), interface: "".into(), network: "".into() };
         let container = Arc::clone(container);
         self.held.range(first..).take_while(move |(who, _)| who.container == container)
-    }
-
-    /// How many others of its sandbox hold addresses, or have a part in its plan.
-    pub(super) fn beside(&self, plugin: Plugin, who: &Attachment) -> usize {
-        let sandbox = self.sandboxes.get(&who.container);
-        match plugin {
-            Plugin::Ipam => self.of_container(&who.container).filter(|(other, _)| *other != who).count(),
-            Plugin::Coordinator => sandbox.map_or(0, |known| known.parts.keys().filter(|other| *other != who).count()),
-        }
     }
 
     /// The attachments of a Pod that hold addresses, over all its sandboxes.
@@ -152,12 +146,14 @@ impl Attachments {
         }
     }
 
-    /// Forgets DELs that started before `horizon`. A batch is never made for this alone.
+    /// Forgets DELs that started before `horizon`, the oldest first and some at a time. A batch is never made for this
+    /// alone.
     pub(super) fn forget_words(&mut self, horizon: u64, batch: &mut Batch) {
-        while let Some((started, plugin, who)) = self.words_by_age.first().cloned() {
-            if started >= horizon {
+        for _ in 0..FORGOTTEN {
+            let Some((_, plugin, who)) = self.words_by_age.first().cloned().filter(|(start, ..)| *start < horizon)
+            else {
                 return;
-            }
+            };
             self.words_by_age.pop_first();
             self.words.remove(&(plugin, who.clone()));
             batch.delete(Key::Word(plugin, who));

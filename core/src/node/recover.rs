@@ -34,7 +34,8 @@ pub enum Broken {
 
 impl Node {
     /// The node as its rows say. `fresh` is a random ID for a journal that is new, or bound to another boot, machine or
-    /// node than `here`: its lease is empty and it knows of no sandbox, and the returned batch says so durably.
+    /// node than `here`: its lease is empty and nobody holds an address, and the returned batch says so durably, all at
+    /// once: half of it would be a lease of this place. What stands in the kernel of this boot stays known.
     pub fn recover(
         rows: impl Iterator<Item = Result<(Key, Record), Damage>>,
         here: &Binding,
@@ -61,7 +62,12 @@ impl Node {
         let now = match meta.clone().filter(|meta| meta.bound.is_same(here)) {
             Some(own) => Meta { bound: own.bound.completed(here), ..own },
             None => {
-                state.drain(..).for_each(|(key, _)| batch.delete(key));
+                let is_of_this_boot = meta.as_ref().is_some_and(|meta| meta.bound.boot == here.boot);
+                let is_of_the_kernel = |key: &Key| matches!(key, Key::Sandbox(_) | Key::Word(..));
+                let (kept, gone): (Vec<_>, Vec<_>) =
+                    state.into_iter().partition(|(key, _)| is_of_this_boot && is_of_the_kernel(key));
+                gone.into_iter().for_each(|(key, _)| batch.delete(key));
+                state = kept;
                 Meta { schema: SCHEMA, journal: fresh, bound: here.clone(), session: 0, adopted: false }
             }
         };

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::message::Up;
 use crate::node::Node;
 use crate::node::attachment::{Allocation, Attachment, Held};
+use crate::node::attachments::MOST;
 use crate::node::event::{Add, Effects, Errand, Now, Refused, Reply, Shortage, Ticket};
 use crate::node::fact::FactKind;
 use crate::select::Want;
@@ -151,6 +152,7 @@ impl Node {
                 self.release(now, &add.who, &BTreeMap::new(), out);
                 return false;
             }
+            None if self.attachments.of_container(&add.who.container).count() >= MOST => Refused::Crowded,
             None => return false,
         };
         out.replies.push((add.ticket, Reply::Refused(refused)));

@@ -37,10 +37,15 @@ pub(super) fn other_gateways(call: &Call, plan: &Plan, seen: &Seen) -> Result<Ve
     let is_planned = |address: &IpNet| {
         plan.wanted().into_iter().any(|object| matches!(object, Object::Route(route) if is_default(route, address)))
     };
-    let has_the_pods = plan.attached(interface).is_some_and(|one| one.default_route_nic.as_deref() == Some(interface));
-    let own = |ip: &&IpConfiguration| addresses(&previous, interface).contains(&ip.address) && !is_planned(&ip.address);
+    // Nothing was to be done for it.
+    let Some(attached) = plan.attached(interface) else { return Ok(Vec::new()) };
+    let has_the_pods = attached.default_route_nic.as_deref() == Some(interface);
+    let own: Vec<&IpConfiguration> =
+        previous.ips.iter().filter(|ip| addresses(&previous, interface).contains(&ip.address)).collect();
+    // Of several addresses of a family the first one's gateway is that of routes without one.
+    let firsts = [true, false].map(|four| own.iter().find(|ip| ip.address.addr().is_ipv4() == four));
     let mut differences = Vec::new();
-    for ip in previous.ips.iter().filter(own) {
+    for ip in firsts.into_iter().flatten().filter(|ip| !is_planned(&ip.address)) {
         let printed = previous
             .routes
             .iter()

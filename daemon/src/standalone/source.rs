@@ -84,6 +84,6 @@ fn text(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-fn by_name(files: &[File]) -> BTreeMap<String, Result<String, String>> {
+pub(super) fn by_name(files: &[File]) -> BTreeMap<String, Result<String, String>> {
     files.iter().map(|file| (file.name.clone(), file.text.clone())).collect()
 }

@@ -245,3 +245,18 @@ fn a_sandbox_has_so_many_attachments_and_no_more() {
     let waits = bed.add(Add { started: at(3), ..one_more });
     assert_eq!(bed.replies.get(&waits), None, "for the address that is dying");
 }
+
+/// Who waits is counted when it is served.
+#[test]
+fn of_more_that_wait_than_may_be_the_first_are_served() {
+    let mut bed = Bed::new();
+    bed.grant("1", &["10.1.1.0-10.1.1.254"]);
+    for number in 0..MOST - 1 {
+        bed.added(ask("a", &format!("net{number}"), 0, v4(&["1"])));
+    }
+    let [first, second] = ["more", "even-more"].map(|name| bed.add(ask("a", name, 1, v4(&["1"]))));
+    assert!(!bed.replies.contains_key(&first) && !bed.replies.contains_key(&second));
+    bed.grant("1", &["10.1.1.255"]);
+    assert_eq!(bed.addresses(first).len(), 1);
+    assert_eq!(bed.refused(second), &Refused::Crowded);
+}

@@ -64,7 +64,9 @@ fn a_copied_journal_is_no_lease() {
         audit::commit(&mut rows, &batch);
         assert_eq!((node.meta().journal, &node.meta().bound, node.meta().adopted), (JournalId(8), &here, false));
         assert!(node.attachments().held().is_empty() && node.leases().grants().next().is_none(), "{here:?}");
-        assert!(rows.keys().all(|key| matches!(key, Key::Meta | Key::Fact(_))), "what happened stays: {rows:?}");
+        let stays = |key: &Key| matches!(key, Key::Meta | Key::Fact(_) | Key::Word(..) | Key::Sandbox(_));
+        assert!(rows.keys().all(stays), "what happened, and what the kernel has, stays: {rows:?}");
+        assert_eq!(node.attachments().sandboxes(), bed.node.attachments().sandboxes());
         assert_eq!(audit::recover(&rows, &here, COOLDOWN), node, "the new journal is found again");
     }
 }

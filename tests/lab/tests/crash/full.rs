@@ -120,7 +120,7 @@ fn a_disk_without_any_room_holds_everything_up_and_nothing_is_lost() -> Result<(
     node.daemon().stop()?;
     let failed = node.daemon().start_with(&FLAGS).err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(
-        failed.contains("spiderpool-agent: the disk is full: ") && failed.contains("2621440 are needed"),
+        failed.contains("spiderpool-agent: the disk is full: ") && failed.contains("3145728 are needed"),
         "{failed}"
     );
     node.daemon().ended()?;
