@@ -70,9 +70,9 @@ impl Bed {
         tokio::spawn(async move { keeper.call(|ticket| Event::Del { ticket, who, started: 1 }).await })
     }
 
-    /// Whether a look is answered, in a time in which several looks at the disk pass.
-    async fn looks(&self) -> bool {
-        tokio::time::timeout(3 * PAUSE, self.keeper.look(|_, _| ())).await.is_ok()
+    /// Whether a look is answered within this time.
+    async fn looks(&self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.keeper.look(|_, _| ())).await.is_ok()
     }
 
     fn committed(&self) -> usize {
@@ -91,7 +91,7 @@ async fn events_wait_for_room_in_their_order_and_looks_do_not() {
     tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap();
     let keeper = bed.keeper.clone();
     let read = tokio::spawn(async move { keeper.read(|_, _| ()).await });
-    assert!(bed.looks().await && bed.looks().await);
+    assert!(bed.looks(PATIENCE).await && bed.looks(PATIENCE).await);
     assert!(!del.is_finished() && !read.is_finished());
     assert_eq!(bed.committed(), 0);
     bed.disk.has_room.store(true, Ordering::Relaxed);
@@ -107,7 +107,8 @@ async fn a_batch_that_finds_no_room_waits_and_nobody_sees_it() {
     let bed = Bed::start(folder.path(), 1);
     let del = bed.del();
     tokio::task::yield_now().await;
-    assert!(!bed.looks().await);
+    // Several looks at the disk pass meanwhile.
+    assert!(!bed.looks(3 * PAUSE).await);
     assert!(!del.is_finished());
     assert_eq!(bed.committed(), 0);
     bed.disk.has_room.store(true, Ordering::Relaxed);
