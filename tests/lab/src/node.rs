@@ -171,6 +171,17 @@ impl Node {
         Namespace::create(self.namespace.launcher(), &self.folder.join("pods"), name)
     }
 
+    /// A macvlan on the underlay, made by hand: down, and without addresses.
+    ///
+    /// # Errors
+    /// The sandbox has a link of that name.
+    pub fn make_macvlan(&self, sandbox: &Namespace, name: &str) -> Result<()> {
+        let reference = sandbox.reference();
+        self.namespace.ip_batch(&format!(
+            "link add link {UNDERLAY_LINK} name {name} netns {reference} type macvlan mode bridge\n"
+        ))
+    }
+
     fn join_segment(&self) -> Result<()> {
         self.namespace.sysctl(&[
             ("ipv4/ip_forward", "1"),

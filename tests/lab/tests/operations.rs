@@ -170,10 +170,7 @@ fn pod_with_routes(lab: &Lab, node: &Node) -> Result<Pod> {
 
 /// A `net1` as macvlan makes it.
 fn net1(node: &Node, sandbox: &Namespace, address: &str) -> Result<()> {
-    let reference = sandbox.reference();
-    node.namespace().ip_batch(&format!(
-        "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
-    ))?;
+    node.make_macvlan(sandbox, "net1")?;
     sandbox.ip_batch(&format!("addr add {address} dev net1\nlink set net1 up\n"))
 }
 

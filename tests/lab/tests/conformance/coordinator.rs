@@ -12,10 +12,7 @@ const NET1: &str = "10.6.212.150";
 fn pod(rig: &Rig) -> Result<(Pod, Shim)> {
     let pod = rig.lab.pod("worker01", example::nginx_rswak())?;
     let shim = rig.node().shim("coordinator").container("c").sandbox(pod.namespace()).pod("default", "nginx", "uid-1");
-    let reference = pod.namespace().reference();
-    rig.node().namespace().ip_batch(&format!(
-        "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
-    ))?;
+    rig.node().make_macvlan(pod.namespace(), "net1")?;
     pod.namespace().ip_batch(&format!("addr add {NET1}/16 dev net1\nlink set net1 up\n"))?;
     // A moment after its ends are up no route is `linkdown` any more: that is no work of the coordinator.
     wait_for("the links to be up", SOON, || {

@@ -107,9 +107,7 @@ impl Plumber {
     /// The Pod has a `net1` that was made by hand.
     fn make(lab: &Lab, node: &Node) -> Result<Self> {
         let pod = lab.pod("worker01", example::nginx_rswak())?;
-        let reference = pod.namespace().reference();
-        node.namespace()
-            .ip_batch(&format!("link add link ens192 name net1 netns {reference} type macvlan mode bridge\n"))?;
+        node.make_macvlan(pod.namespace(), "net1")?;
         pod.namespace().ip_batch("addr add 10.6.212.150/16 dev net1\nlink set net1 up\n")?;
         let hijacked: Vec<String> = (0..NETWORKS).map(|third| format!("172.31.{third}.0/24")).collect();
         let previous = json!({

@@ -132,11 +132,8 @@ fn what_a_vanished_sandbox_had_is_free_within_a_round() -> Result<()> {
 
 /// ADD of the coordinator alone, as container `c`, on a `net1` that is made by hand; with `podMACPrefix`, if that is given.
 fn plumb(rig: &Rig, pod: &Pod, address: &str, mac_prefix: &str) -> Result<Answer> {
-    let reference = pod.namespace().reference();
     if !pod.namespace().ip(&["link"])?.contains("net1") {
-        rig.host().ip_batch(&format!(
-            "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
-        ))?;
+        rig.node().make_macvlan(pod.namespace(), "net1")?;
         pod.namespace().ip_batch(&format!("addr add {address}/16 dev net1\nlink set net1 up\n"))?;
     }
     let mut config = json!({

@@ -134,10 +134,7 @@ fn a_silent_gateway_is_code_11_on_the_programs_standard_output() -> Result<()> {
     let rig = Rig::start_with(GATEWAY)?;
     let gateway = &rig.lab.topology().gateway;
     let sandbox = rig.node().sandbox("bare")?;
-    let reference = sandbox.reference();
-    rig.host().ip_batch(&format!(
-        "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
-    ))?;
+    rig.node().make_macvlan(&sandbox, "net1")?;
     let shim = rig.node().shim("spiderpool").container("bare").sandbox(&sandbox).pod("default", "bare", "uid");
     let network = network()?;
     gateway.ip_batch("addr del 10.6.0.1/16 dev underlay\n")?;

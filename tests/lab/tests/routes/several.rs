@@ -193,12 +193,9 @@ fn two_interfaces_may_stand_in_one_subnet() -> Result<()> {
 fn tables_belong_to_interfaces_not_to_their_count() -> Result<()> {
     let rig = Rig::start()?;
     let pod = rig.pod()?;
-    let reference = pod.namespace().reference();
     let mut calls = Vec::new();
     for (interface, _, address) in &THREE[..2] {
-        rig.host().ip_batch(&format!(
-            "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name {interface}\n"
-        ))?;
+        rig.node().make_macvlan(pod.namespace(), interface)?;
         let (bits, gateway) = if *interface == "net1" { (16, "10.6.0.1") } else { (24, "10.8.0.1") };
         pod.namespace().ip_batch(&format!(
             "addr add {address}/{bits} dev {interface}\nlink set {interface} up\n\

@@ -9,10 +9,7 @@ use crate::rig::{ETH0, NODE, Rig, all, calico, chain, cluster, leaves_by, own, r
 
 /// The coordinator on a `net1` that was made by hand, with these addresses.
 fn by_hand(rig: &Rig, pod: &Pod, addresses: &[&str]) -> Result<(Shim, Value)> {
-    let reference = pod.namespace().reference();
-    rig.host().ip_batch(&format!(
-        "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name net1\n"
-    ))?;
+    rig.node().make_macvlan(pod.namespace(), "net1")?;
     let lines: String = addresses.iter().map(|address| format!("addr add {address} dev net1\n")).collect();
     pod.namespace().ip_batch(&format!("{lines}link set net1 up\nroute prepend default via 10.6.0.1 dev net1\n"))?;
     let ips: Vec<Value> =
@@ -89,11 +86,8 @@ fn the_nodes_addresses_are_those_of_its_own_links_that_are_up() -> Result<()> {
 fn an_eth0_that_is_no_veth_is_refused() -> Result<()> {
     let rig = Rig::start()?;
     let pod = rig.pod()?;
-    let reference = pod.namespace().reference();
     pod.namespace().ip_batch("link del eth0\n")?;
-    rig.host().ip_batch(&format!(
-        "link add made link ens192 type macvlan mode bridge\nlink set made netns {reference} name eth0\n"
-    ))?;
+    rig.node().make_macvlan(pod.namespace(), "eth0")?;
     pod.namespace().ip_batch("addr add 10.6.212.77/16 dev eth0\nlink set eth0 up\n")?;
     let before = routing(rig.host())?;
     let (shim, config) = by_hand(&rig, &pod, &["10.6.212.150/16"])?;

@@ -1,7 +1,6 @@
 //! A caller's sandbox: its links are there all the time, and what macvlan does with an address is done by `ip`.
 
 use anyhow::Result;
-use spiderpool_lab::example::UNDERLAY_LINK;
 use spiderpool_lab::{Attached, Picture, Pod, PodSpec, Program, Subnet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -51,12 +50,7 @@ impl Home {
         if nics.iter().any(|nic| nic.subnets.len() > 1) {
             pod.add_ipv6(Ipv6Addr::new(0xfd85, 0xee78, 0xd8a6, 0x8607, 0, 0, 1, last.into()))?;
         }
-        let reference = pod.namespace().reference();
-        let link = |nic: &Nic| {
-            let name = nic.interface;
-            format!("link add link {UNDERLAY_LINK} name {name} netns {reference} type macvlan mode bridge\n")
-        };
-        shared.node.namespace().ip_batch(&nics.iter().map(link).collect::<String>())?;
+        nics.iter().try_for_each(|nic| shared.node.make_macvlan(pod.namespace(), nic.interface))?;
         let made = Picture::take(pod.namespace())?;
         Ok(Self { pod, made })
     }
