@@ -289,8 +289,7 @@ impl Coordinator {
         let Outcome { applied, failures } = outcome;
         let container = &call.who.container;
         let _alone = self.shared.close().await;
-        let (wanted, still) = (plan.host_objects(), before.host_objects());
-        let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
+        let given_up = given_up(plan, before);
         let made = applied.iter().map(Change::object).filter(|object| object.side() == Side::Host);
         let touched = given_up.iter().chain(made).cloned().collect();
         let elsewhere = self.shared.wanted_beside(container, touched).await?;
@@ -318,8 +317,7 @@ impl Coordinator {
                 stays.push(error.to_string());
             }
         }
-        let refused = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let mut error = CniError::new(Code::Io, format!("the kernel refused: {refused}"));
+        let mut error = refused_by_kernel(&failures.iter().collect::<Vec<_>>());
         if !stays.is_empty() {
             error = error.with_details(format!("could not undo: {}", stays.join("; ")));
         }
@@ -333,8 +331,7 @@ impl Coordinator {
         let kernel = Kernel::open_if_there(&record.netns, &self.proc, ask).await?.map_err(kernel_error)?;
         let mut kernel = kernel.look().await?.map_err(kernel_error)?;
         let _alone = self.shared.close().await;
-        let (wanted, still) = (record.plan.host_objects(), after.host_objects());
-        let given_up: BTreeSet<Object> = wanted.difference(&still).copied().cloned().collect();
+        let given_up = given_up(&record.plan, after);
         let elsewhere = self.shared.wanted_beside(container, given_up.clone()).await?;
         if given_up.iter().any(|object| matches!(object, Object::Rule(_)) && !elsewhere.contains(object)) {
             // Another sandbox may have left the rule's table since the look: who goes last takes the rule along.
@@ -348,14 +345,23 @@ impl Coordinator {
             warn!(%container, %failure, "Something planned for a sandbox could not be taken back");
         }
         let stays = |change: &Change| matches!(change, Change::Remove { object, .. } if object.side() == Side::Host);
-        let stays = outcome.failures.iter().filter(|failure| stays(&failure.change));
-        let stays: Vec<String> = stays.map(ToString::to_string).collect();
+        let stays: Vec<_> = outcome.failures.iter().filter(|failure| stays(&failure.change)).collect();
         if !stays.is_empty() {
-            return Err(CniError::new(Code::Io, format!("the kernel refused: {}", stays.join("; "))).into());
+            return Err(refused_by_kernel(&stays).into());
         }
         debug!(%container, applied = outcome.applied.len(), "Took back what was planned");
         Ok(left)
     }
+}
+
+/// What one plan wants of the host and the other does not.
+fn given_up(before: &Plan, after: &Plan) -> BTreeSet<Object> {
+    before.host_objects().difference(&after.host_objects()).copied().cloned().collect()
+}
+
+fn refused_by_kernel(failures: &[&net::Failure]) -> CniError {
+    let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    CniError::new(Code::Io, format!("the kernel refused: {}", failures.join("; ")))
 }
 
 fn netns_error(error: NetError) -> CniError {

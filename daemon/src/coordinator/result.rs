@@ -2,14 +2,20 @@
 
 use ipnet::IpNet;
 use spiderpool_cni::types::{CniError, CniResult, Interface, IpConfiguration};
+use spiderpool_core::address::Family;
 use spiderpool_core::plan::{Mac, Object, Plan, Route, Seen};
 
 use crate::call::Call;
 
-/// The interface's addresses in a result. One that names no interface is the caller's.
+/// The interface's addresses in a result.
 pub(super) fn addresses(result: &CniResult, interface: &str) -> Vec<IpNet> {
-    let own = |index: usize| result.interfaces.get(index).is_none_or(|found| found.name == interface);
-    result.ips.iter().filter(|ip| ip.interface.is_none_or(own)).map(|ip| ip.address).collect()
+    own(result, interface).map(|ip| ip.address).collect()
+}
+
+/// What a result says of the interface's addresses. One that names no interface is the caller's.
+fn own<'a>(result: &'a CniResult, interface: &'a str) -> impl Iterator<Item = &'a IpConfiguration> {
+    let is_own = move |index: usize| result.interfaces.get(index).is_none_or(|found| found.name == interface);
+    result.ips.iter().filter(move |ip| ip.interface.is_none_or(is_own))
 }
 
 /// The result to print: what came in, with the MAC address that the interface has now.
@@ -29,42 +35,31 @@ pub(super) fn answer(previous: CniResult, plan: &Plan, interface: &str) -> CniRe
 /// # Errors
 /// `prevResult` cannot be read.
 pub(super) fn other_gateways(call: &Call, plan: &Plan, seen: &Seen) -> Result<Vec<String>, CniError> {
-    let Some(previous) = call.config.previous_result()? else { return Ok(Vec::new()) };
     let interface = &*call.who.interface;
-    let is_default = |route: &Route, address: &IpNet| {
-        route.destination.prefix_len() == 0 && route.device == interface && is_like(&route.destination, address)
+    // Of no plan: nothing was to be done for it.
+    let (Some(previous), Some(attached)) = (call.config.previous_result()?, plan.attached(interface)) else {
+        return Ok(Vec::new());
     };
-    let is_planned = |address: &IpNet| {
-        plan.wanted().into_iter().any(|object| matches!(object, Object::Route(route) if is_default(route, address)))
-    };
-    // Nothing was to be done for it.
-    let Some(attached) = plan.attached(interface) else { return Ok(Vec::new()) };
     let has_the_pods = attached.default_route_nic.as_deref() == Some(interface);
-    let own: Vec<&IpConfiguration> =
-        previous.ips.iter().filter(|ip| addresses(&previous, interface).contains(&ip.address)).collect();
-    // Of several addresses of a family the first one's gateway is that of routes without one.
-    let firsts = [true, false].map(|four| own.iter().find(|ip| ip.address.addr().is_ipv4() == four));
     let mut differences = Vec::new();
-    for ip in firsts.into_iter().flatten().filter(|ip| !is_planned(&ip.address)) {
-        let printed = previous
-            .routes
-            .iter()
-            .find(|route| route.destination.prefix_len() == 0 && is_like(&route.destination, &ip.address));
-        let Some(gateway) = printed.and_then(|route| route.gateway.or(ip.gateway)) else { continue };
-        let found: Vec<&Route> = seen.routes.iter().filter(|route| is_default(route, &ip.address)).collect();
+    for family in [Family::V4, Family::V6] {
+        let is_default = |to: &IpNet| to.prefix_len() == 0 && Family::of_net(to) == family;
+        let is_own = |route: &Route| is_default(&route.destination) && route.device == interface;
+        // Of several addresses of a family the first one's gateway is that of routes without one.
+        let first = own(&previous, interface).find(|ip| Family::of_net(&ip.address) == family);
+        let printed = previous.routes.iter().find(|route| is_default(&route.destination));
+        let gateway = first.zip(printed).and_then(|(ip, route)| route.gateway.or(ip.gateway));
+        let is_planned = || plan.wanted().iter().any(|object| matches!(object, Object::Route(route) if is_own(route)));
+        let Some(gateway) = gateway.filter(|_| !is_planned()) else { continue };
+        let found: Vec<&Route> = seen.routes.iter().filter(|route| is_own(route)).collect();
         let is_there = found.iter().any(|route| route.gateway == Some(gateway));
         if !is_there && (has_the_pods || !found.is_empty()) {
-            let found = found.into_iter().map(|route| Object::from(route.clone()).to_string()).collect::<Vec<_>>();
+            let found: Vec<String> = found.into_iter().map(|route| Object::from(route.clone()).to_string()).collect();
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             differences.push(format!("wanted: pod default route via {gateway} dev {interface}; found: {found}"));
         }
     }
     Ok(differences)
-}
-
-/// Whether both are of one family.
-fn is_like(one: &IpNet, other: &IpNet) -> bool {
-    one.addr().is_ipv4() == other.addr().is_ipv4()
 }
 
 /// How the interface's MAC address differs from the one that was printed, unless the plan speaks of it.
