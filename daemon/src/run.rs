@@ -21,7 +21,7 @@ use spiderpool_proto::node::FILE_DESCRIPTOR_SET;
 use spiderpool_proto::node::cni_server::CniServer;
 use spiderpool_proto::node::inspect_server::InspectServer;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -147,8 +147,7 @@ fn machine_id(path: &Path) -> Option<MachineId> {
 }
 
 async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
     let http = TcpListener::bind(args.http_listen)
         .await
         .with_context(|| format!("--http-listen {}: cannot listen", args.http_listen))?;
@@ -183,8 +182,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     // May have to wait, for a namespace or for room on the disk; an end must not wait for it.
     tokio::select! {
         adopted = adoption => adopted.map_err(|stopped| why(stopped, &mut ended))?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        _ = signals.any() => return Ok(()),
     }
     let mut feeder = tokio::spawn(feeder.run(messages));
 
@@ -223,8 +221,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     };
     tokio::select! {
         caught_up = catching_up => caught_up.map_err(|stopped| why(stopped, &mut ended))?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        _ = signals.any() => return Ok(()),
     }
     reach(Point::StartSettled);
     let mut settling = tokio::spawn(settler.run(errands));
@@ -265,8 +262,7 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     let reason = tokio::select! {
         // In this order: what ends of the keeper's end is no reason.
         biased;
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+        signal = signals.any() => Ok(signal),
         ended = &mut ended => Err(match ended {
             Ok(Err(error)) => error.into(),
             ended => anyhow!("the keeper ended: {ended:?}"),
@@ -299,6 +295,27 @@ async fn serve(args: RunArgs, boot_id: String) -> anyhow::Result<()> {
     http.abort();
     info!("Stopped");
     Ok(())
+}
+
+/// What tells the daemon to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one; its name.
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Why the keeper ended: it says so before others hear that it has.
