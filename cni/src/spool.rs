@@ -56,9 +56,9 @@ pub fn write(folder: &Path, request: &CniRequest) -> io::Result<PathBuf> {
     outcome
 }
 
-/// Reads the tombstones that are wanted by their path, in the order in which the programs started (within a boot; the boots themselves are in no
-/// order); junk comes last. A folder that does not exist is an empty one. Other files are passed over, and temporary
-/// files whose writer is dead are removed.
+/// Reads the tombstones that are wanted by their path, in the order in which the programs started (within a boot; the
+/// boots themselves are in no order); junk comes last. A folder that does not exist is an empty one. Other files are
+/// passed over, and temporary files whose writer is dead are removed.
 ///
 /// # Errors
 /// The folder cannot be read, or others than root may write it.

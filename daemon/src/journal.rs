@@ -10,7 +10,6 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -26,13 +25,11 @@ pub(crate) mod replay;
 /// Longest piece of a value: well inside what sled keeps in its one data file.
 const PIECE: usize = 3 * 1024;
 
-/// The store.
+/// The store. Whoever commits has asked whether the disk has room: a refused write ends the process.
 pub(crate) struct SledJournal {
     tree: sled::Db,
     /// sled's data file, for fdatasync.
     data: File,
-    /// The disk it lies on.
-    room: Arc<Room>,
 }
 
 /// Why the store cannot be opened.
@@ -61,7 +58,7 @@ pub(crate) enum OpenError {
 
 impl SledJournal {
     /// Opens the journal in a folder, or begins one there. The caller holds the node's lock.
-    pub(crate) fn open(folder: &Path, room: Arc<Room>) -> Result<SledJournal, OpenError> {
+    pub(crate) fn open(folder: &Path, room: &Room) -> Result<SledJournal, OpenError> {
         room.for_events()?;
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -82,7 +79,7 @@ impl SledJournal {
         for made in [folder, parent] {
             File::open(made).and_then(|made| made.sync_all()).map_err(io(made))?;
         }
-        Ok(SledJournal { tree, data, room })
+        Ok(SledJournal { tree, data })
     }
 
     /// Bytes on disk.
@@ -148,7 +145,6 @@ impl Journal for SledJournal {
 
     #[allow(clippy::disallowed_methods)] // the one place that knows what flush lacks
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        self.room.for_journal(batch.rows.len()).map_err(|full| CommitError(full.to_string()))?;
         let refused = |error: sled::Error| CommitError(error.to_string());
         let staged = self.stage(batch).map_err(refused)?;
         reach(Point::JournalDecided);

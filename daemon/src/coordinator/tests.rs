@@ -36,7 +36,7 @@ struct Daemon {
 impl Daemon {
     fn start(folder: &Path) -> Daemon {
         let room = Arc::new(Room::new(folder));
-        let mut journal = SledJournal::open(&folder.join("journal"), Arc::clone(&room)).unwrap();
+        let mut journal = SledJournal::open(&folder.join("journal"), &room).unwrap();
         let (node, batch) = Node::recover(journal.rows(Table::All), &Binding::default(), JournalId(1), 0).unwrap();
         if !batch.is_empty() {
             journal.commit(&batch).unwrap();

@@ -5,7 +5,6 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use spiderpool_core::journal::{Binding, Journal as _, Table};
@@ -22,12 +21,7 @@ use crate::room::Room;
 const ROWS_TOLD: usize = 100_000;
 
 /// Opens the journal in a folder and replays it. `cooldown` is in nanoseconds.
-pub(crate) fn replay(
-    folder: &Path,
-    room: &Arc<Room>,
-    here: &Binding,
-    cooldown: u64,
-) -> anyhow::Result<(SledJournal, Node)> {
+pub(crate) fn replay(folder: &Path, room: &Room, here: &Binding, cooldown: u64) -> anyhow::Result<(SledJournal, Node)> {
     match attempt(folder, room, here, cooldown) {
         Err(Unusable::Content(reason)) => {
             let aside = set_aside(folder)?;
@@ -49,10 +43,10 @@ enum Unusable {
     Other(anyhow::Error),
 }
 
-fn attempt(folder: &Path, room: &Arc<Room>, here: &Binding, cooldown: u64) -> Result<(SledJournal, Node), Unusable> {
+fn attempt(folder: &Path, room: &Room, here: &Binding, cooldown: u64) -> Result<(SledJournal, Node), Unusable> {
     let begun = clock::boot();
     let was_there = folder.join("db").exists();
-    let mut journal = SledJournal::open(folder, Arc::clone(room)).map_err(|error| match error {
+    let mut journal = SledJournal::open(folder, room).map_err(|error| match error {
         OpenError::Corrupt { reason, .. } => Unusable::Content(reason),
         OpenError::Io { .. } | OpenError::Full(_) => Unusable::Other(error.into()),
     })?;
@@ -81,6 +75,7 @@ fn attempt(folder: &Path, room: &Arc<Room>, here: &Binding, cooldown: u64) -> Re
         );
     }
     if !batch.is_empty() {
+        room.for_journal(batch.rows.len()).map_err(|full| Unusable::Other(full.into()))?;
         journal.commit(&batch).map_err(|error| Unusable::Other(error.into()))?;
     }
     let ms = clock::boot().saturating_sub(begun) / 1_000_000;
@@ -113,8 +108,8 @@ mod tests {
         Binding { boot: BootId(boot), node: Some(node.into()), machine: None }
     }
 
-    fn room(state: &tempfile::TempDir) -> Arc<Room> {
-        Arc::new(Room::new(state.path()))
+    fn room(state: &tempfile::TempDir) -> Room {
+        Room::new(state.path())
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use spiderpool_core::journal::{Lease, Meta};
 use spiderpool_core::message::{GrantId, JournalId};
 
 use super::*;
 
 fn open(folder: &Path) -> Result<SledJournal, OpenError> {
-    SledJournal::open(folder, Arc::new(Room::new(folder)))
+    SledJournal::open(folder, &Room::new(folder))
 }
 
 fn lease(ranges: usize) -> Record {

@@ -56,8 +56,8 @@ impl Inspect for Inspector {
     async fn get_node(&self, _: Request<wire::GetNodeRequest>) -> Answer<wire::Node> {
         let (name, feeder, refused) = (self.node.clone(), self.feeder.clone(), self.view.refused());
         let no_routes = synced(&self.view.world()).err().map(|error| error.msg).unwrap_or_default();
-        let full = tokio::task::block_in_place(|| self.room.for_add()).err().map(|full| full.to_string());
-        let full = full.unwrap_or_default();
+        let full = tokio::task::block_in_place(|| self.room.for_add()).err();
+        let full = full.map(|full| full.to_string()).unwrap_or_default();
         let look = move |node: &Node, _: &dyn Journal| wire::Node {
             name,
             version: env!("CARGO_PKG_VERSION").into(),

@@ -73,8 +73,6 @@ fn page(journal: &dyn Journal, from: u64, mut take: impl FnMut(u64, &Fact)) -> R
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use spiderpool_core::journal::Batch;
     use spiderpool_core::node::attachment::Attachment;
     use spiderpool_core::node::fact::FactKind;
@@ -87,7 +85,7 @@ mod tests {
     #[test]
     fn pages_hold_every_fact_once_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = SledJournal::open(folder.path(), Arc::new(Room::new(folder.path()))).unwrap();
+        let mut journal = SledJournal::open(folder.path(), &Room::new(folder.path())).unwrap();
         let attachment = Attachment { container: "c".into(), interface: "i".into(), network: "n".into() };
         let fact = Fact {
             at: 1,
