@@ -73,13 +73,13 @@ impl Server {
         }
     }
 
-    /// Carries out what waits in the spool: all of it, or what comes before an ADD of a container. Later, if the disk has
-    /// no room for that.
-    pub(crate) async fn drain(&self, before_add_of: Option<&str>) {
+    /// Carries out what waits in the spool: all of it, or what comes before an ADD. Later, if the disk has no room for
+    /// that.
+    pub(crate) async fn drain(&self, before_add: Option<&CniRequest>) {
         if tokio::task::block_in_place(|| self.rooms.room.for_events()).is_err() {
             return;
         }
-        self.rooms.spool.drain(before_add_of, |request| self.del(request)).await;
+        self.rooms.spool.drain(before_add, |request| self.del(request)).await;
     }
 
     /// Waits until every story has ended, also those whose caller is gone. No new one may begin.
@@ -95,7 +95,7 @@ impl Server {
         let story = self.stories.spawn(async move {
             // A DEL that a program could not deliver comes before the ADD that follows it.
             if verb == Verb::Add && !server.rooms.spool.is_empty() {
-                server.drain(Some(&request.container_id)).await;
+                server.drain(Some(&request)).await;
             }
             server.story(verb, request, token).await
         });

@@ -1,7 +1,7 @@
 //! Drains the tombstones that the CNI programs left while the daemon was away: before it serves, every few seconds, and
-//! new ones and those of its own container before an ADD (DEL always ends).
+//! new ones and those of its own sandbox before an ADD (DEL always ends).
 //!
-//! One that disk or kernel refuse stays for a later try, and other containers' ADDs do not wait for it. Junk is moved out
+//! One that disk or kernel refuse stays for a later try, and other sandboxes' ADDs do not wait for it. Junk is moved out
 //! of the way.
 
 use std::collections::HashMap;
@@ -24,8 +24,28 @@ use crate::keeper::Stopped;
 pub(crate) struct Spool {
     folder: PathBuf,
     /// The tombstones that were read and are there still, as they are being carried out or were refused: by path, each with
-    /// its container.
-    known: Arc<Mutex<HashMap<PathBuf, String>>>,
+    /// what it is about.
+    known: Arc<Mutex<HashMap<PathBuf, Sandbox>>>,
+}
+
+/// What a request is about, by both of its names.
+#[derive(Debug, Default)]
+struct Sandbox {
+    container: String,
+    /// Path of the namespace. May be empty in a DEL.
+    netns: String,
+}
+
+impl Sandbox {
+    fn of(request: &CniRequest) -> Sandbox {
+        Sandbox { container: request.container_id.clone(), netns: request.netns.clone() }
+    }
+
+    /// Whether the ADD of one waits for the DEL of the other. A namespace may go to another container, whose routes
+    /// would be taken along.
+    fn is_of(&self, request: &CniRequest) -> bool {
+        self.container == request.container_id || (!self.netns.is_empty() && self.netns == request.netns)
+    }
 }
 
 impl Spool {
@@ -34,14 +54,14 @@ impl Spool {
         Spool { folder, known: Arc::default() }
     }
 
-    /// Carries out tombstones by `del`: all of them, or, before an ADD of a container, those that nobody has read yet and
-    /// the container's own. What is junk is set aside once. Two drains at one time may carry out a tombstone twice, which
-    /// does no harm, and neither waits for the other.
-    pub(crate) async fn drain<D>(&self, before_add_of: Option<&str>, del: impl Fn(CniRequest) -> D)
+    /// Carries out tombstones by `del`: all of them, or, before an ADD, those that nobody has read yet and those of its own
+    /// sandbox. What is junk is set aside once. Two drains at one time may carry out a tombstone twice, which does no harm,
+    /// and neither waits for the other.
+    pub(crate) async fn drain<D>(&self, before_add: Option<&CniRequest>, del: impl Fn(CniRequest) -> D)
     where
         D: Future<Output = Result<Result<(), CniError>, Stopped>>,
     {
-        let entries = match self.read(before_add_of) {
+        let entries = match self.read(before_add) {
             Ok(entries) => entries,
             Err(error) => return warn!(%error, "Cannot read the spool"),
         };
@@ -81,25 +101,24 @@ impl Spool {
     }
 
     /// The tombstones that are in turn, known from now on.
-    fn read(&self, before_add_of: Option<&str>) -> std::io::Result<Vec<spool::Entry>> {
+    fn read(&self, before_add: Option<&CniRequest>) -> std::io::Result<Vec<spool::Entry>> {
         // Held over the reading, so that of many ADDs at once one takes what is new.
         let mut known = self.known();
-        if before_add_of.is_none() {
+        if before_add.is_none() {
             known.retain(|path, _| path.exists());
         }
-        let in_turn = |path: &Path| match (before_add_of, known.get(path)) {
-            (Some(container), Some(of)) => container == of,
+        let in_turn = |path: &Path| match (before_add, known.get(path)) {
+            (Some(add), Some(sandbox)) => sandbox.is_of(add),
             _ => true,
         };
         let entries = spool::read(&self.folder, in_turn)?;
         for spool::Entry { path, request } in &entries {
-            let container = request.as_ref().map(|request| request.container_id.clone()).unwrap_or_default();
-            known.insert(path.clone(), container);
+            known.insert(path.clone(), request.as_ref().map(Sandbox::of).unwrap_or_default());
         }
         Ok(entries)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Sandbox>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,12 +159,18 @@ mod tests {
 
     use super::*;
 
+    /// A request of a container, whose namespace has its name.
+    fn of(container: &str) -> CniRequest {
+        let netns = format!("/run/netns/{container}");
+        CniRequest { container_id: container.into(), netns, ..CniRequest::default() }
+    }
+
     fn bury(folder: &Path, container: &str) -> PathBuf {
-        spool::write(folder, &CniRequest { container_id: container.into(), ..CniRequest::default() }).unwrap()
+        spool::write(folder, &of(container)).unwrap()
     }
 
     /// The containers whose tombstones were tried; those in `fail` are refused by the kernel.
-    async fn tried(spool: &Spool, before_add_of: Option<&str>, fail: &[&str]) -> Vec<String> {
+    async fn tried(spool: &Spool, before_add: Option<&CniRequest>, fail: &[&str]) -> Vec<String> {
         let tried = RefCell::new(Vec::new());
         let del = async |request: CniRequest| {
             let outcome = if fail.contains(&&*request.container_id) {
@@ -156,13 +181,14 @@ mod tests {
             tried.borrow_mut().push(request.container_id);
             Ok(outcome)
         };
-        spool.drain(before_add_of, del).await;
+        spool.drain(before_add, del).await;
         let mut tried = tried.into_inner();
         tried.sort();
         tried
     }
 
-    /// Rule: DEL always ends. What the kernel refuses stays for later; ADDs wait for their own container's alone.
+    /// Rule: DEL always ends. What the kernel refuses stays for later; ADDs wait for their own sandbox's alone, be it
+    /// the container or its namespace.
     #[tokio::test]
     async fn an_add_does_not_wait_for_what_others_were_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -171,10 +197,12 @@ mod tests {
             bury(&spool.folder, container);
         }
         assert_eq!(tried(&spool, None, &["a", "b"]).await, ["a", "b", "c"]);
-        assert_eq!(tried(&spool, Some("x"), &["a", "b"]).await, Vec::<String>::new());
+        assert_eq!(tried(&spool, Some(&of("x")), &["a", "b"]).await, Vec::<String>::new());
         bury(&spool.folder, "d");
-        assert_eq!(tried(&spool, Some("a"), &["a", "b"]).await, ["a", "d"]);
-        assert_eq!(tried(&spool, Some("a"), &["b"]).await, ["a"]);
+        assert_eq!(tried(&spool, Some(&of("a")), &["a", "b"]).await, ["a", "d"]);
+        let heir = CniRequest { container_id: "e".into(), ..of("a") };
+        assert_eq!(tried(&spool, Some(&heir), &["a", "b"]).await, ["a"]);
+        assert_eq!(tried(&spool, Some(&of("a")), &["b"]).await, ["a"]);
         assert_eq!(tried(&spool, None, &[]).await, ["b"]);
         assert!(spool.is_empty() && spool.known().is_empty());
     }
@@ -187,7 +215,7 @@ mod tests {
         bury(&spool.folder, "a");
         let before_add = async {
             bury(&spool.folder, "b");
-            tried(&spool, Some("b"), &[]).await
+            tried(&spool, Some(&of("b")), &[]).await
         };
         tokio::select! {
             biased;
