@@ -205,31 +205,25 @@ impl Node {
     }
 
     fn learn(&mut self, now: Now, evidence: Evidence, out: &mut Effects) {
-        let gone: Vec<IpAddr> = match evidence {
+        match evidence {
             Evidence::SandboxGone { container, netns } => {
                 let held = self.attachments.of_container(&container).filter(|(_, held)| held.netns.is_same(&netns));
                 let dead: Vec<Attachment> = held.map(|(who, _)| who.clone()).collect();
                 dead.iter().for_each(|who| self.release(now, who, &BTreeMap::new(), out));
-                let dying = self.leases.dying().iter().filter(|(_, dying)| dying.netns.is_same(&netns));
-                dying.map(|(address, _)| *address).collect()
             }
             Evidence::AddressGone(address, netns) => {
-                let dying = self.leases.dying().get(&address).filter(|dying| dying.netns.is_same(&netns));
-                dying.map(|_| address).into_iter().collect()
+                if self.leases.dying().get(&address).is_none_or(|dying| !dying.netns.is_same(&netns)) {
+                    return;
+                }
+                let (until, mut messages) = (now.boot.saturating_add(self.cooldown), Vec::new());
+                self.leases.gone(address, until, &mut out.batch, &mut messages);
+                self.send(messages, out);
+                self.retry(now, out);
             }
             Evidence::Unused(address, probed) => {
                 self.leases.unused(address, probed, now.boot, &mut out.batch);
-                return self.retry(now, out);
+                self.retry(now, out);
             }
-        };
-        let until = now.boot.saturating_add(self.cooldown);
-        let mut messages = Vec::new();
-        for address in &gone {
-            self.leases.gone(*address, until, &mut out.batch, &mut messages);
-        }
-        self.send(messages, out);
-        if !gone.is_empty() {
-            self.retry(now, out);
         }
     }
 

@@ -157,15 +157,16 @@ pub struct Found {
 /// What the kernel proves of sandboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// This namespace of a sandbox is gone, with every address in it. A plan stays: what it wants of the host is there
-    /// still, until whoever takes it away says so ([`Event::Unplumbed`]).
+    /// Nothing holds this namespace of a sandbox any more, and nothing ever will. Its addresses are dying: its links are
+    /// there until the kernel has taken them down. A plan stays: what it wants of the host is there still, until whoever
+    /// takes it away says so ([`Event::Unplumbed`]).
     SandboxGone {
         /// The sandbox.
         container: Arc<str>,
         /// Its namespace.
         netns: Netns,
     },
-    /// This address, dying in this namespace, is on no link of it any more.
+    /// This address, dying in this namespace, is on no link of it any more, or its links are gone with it.
     AddressGone(IpAddr, Netns),
     /// A probe heard nobody use this address, which was in quarantine since a probe at that time of the boot clock.
     Unused(IpAddr, u64),

@@ -153,9 +153,20 @@ impl Bed {
         self.happen(Event::Evidence(Evidence::AddressGone(ip(address), netns.clone())));
     }
 
-    fn sandbox_gone(&mut self, container: &str, netns: &Netns) {
+    /// Nobody holds the namespace any more.
+    fn sandbox_going(&mut self, container: &str, netns: &Netns) {
         let (container, netns) = (container.into(), netns.clone());
         self.happen(Event::Evidence(Evidence::SandboxGone { container, netns }));
+    }
+
+    /// And its links are gone with it.
+    fn sandbox_gone(&mut self, container: &str, netns: &Netns) {
+        self.sandbox_going(container, netns);
+        let dying = self.node.leases().dying().iter().filter(|(_, dying)| dying.netns == *netns);
+        let dying: Vec<IpAddr> = dying.map(|(address, _)| *address).collect();
+        for address in dying {
+            self.happen(Event::Evidence(Evidence::AddressGone(address, netns.clone())));
+        }
     }
 
     /// What is known of a pool: idle, held, dying, cooling.

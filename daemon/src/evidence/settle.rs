@@ -1,7 +1,8 @@
 //! Acts on evidence: one function for start, GC, the periodic round and dying addresses.
 //!
 //! A sandbox whose namespace is gone gives back what it held, and the host's objects of its plan go. A dying address
-//! that no link shows any more begins its cooldown. Everything else stays as it is.
+//! that no link shows any more begins its cooldown; one whose namespace is gone, a moment later. Everything else stays as
+//! it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,14 +26,22 @@ use crate::evidence::{Seen, Survey};
 use crate::keeper::{Keeper, Stopped};
 
 /// Pauses between looks at dying addresses: macvlan deletes its link right after it called us.
-const PAUSES: [Duration; 6] = [
+const PAUSES: [Duration; 7] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_millis(500),
+    Duration::from_millis(500),
     Duration::from_secs(2),
     Duration::from_secs(10),
 ];
+
+/// A namespace is gone when nobody holds it any more, and its links go after that; until then they answer for their
+/// addresses, and nothing shows whether they do. Some 20 ms is usual, for a hundred namespaces at once, too.
+const LINKS_GO: Duration = Duration::from_secs(1);
+
+/// How long it is remembered since when a namespace is gone.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Sandboxes that are read from the state at a time.
 const PAGE: usize = 4096;
@@ -61,7 +70,28 @@ pub(crate) struct Settler {
     /// How often every sandbox is held against the kernel.
     pub every: Duration,
     /// One look at a time: what it saw must not be told of an address that has died anew since.
-    pub turn: Arc<Mutex<()>>,
+    pub turn: Arc<Mutex<Going>>,
+}
+
+/// Since when namespaces are gone, by their identity, which no other one gets.
+#[derive(Default)]
+pub(crate) struct Going {
+    since: BTreeMap<Identity, Instant>,
+}
+
+impl Going {
+    /// Takes note of what was seen.
+    fn note(&mut self, seen: &BTreeMap<Identity, Seen>, now: Instant) {
+        self.since.retain(|_, since| now.duration_since(*since) < REMEMBERED);
+        for (netns, _) in seen.iter().filter(|(_, seen)| **seen == Seen::Gone) {
+            self.since.entry(*netns).or_insert(now);
+        }
+    }
+
+    /// Whether the links of a namespace are gone with it.
+    fn links_are_gone(&self, netns: &Identity, now: Instant) -> bool {
+        self.since.get(netns).is_some_and(|since| now.duration_since(*since) >= LINKS_GO)
+    }
 }
 
 impl Settler {
@@ -98,7 +128,7 @@ impl Settler {
         if places.is_empty() {
             return Ok(places);
         }
-        let _turn = self.turn.lock().await;
+        let mut going = self.turn.lock().await;
         // Read before the look: an address that dies during it may be configured after it was looked for.
         let dying = self.keeper.read(|node, _| dying(node)).await?;
         let proc = self.proc.clone();
@@ -111,9 +141,15 @@ impl Settler {
             }
         };
         let mut gone = BTreeSet::new();
+        let now = Instant::now();
+        going.note(&seen, now);
         for (netns, addresses) in &dying {
-            let Some(Seen::Alive(here)) = seen.get(netns) else { continue };
-            for (address, netns) in addresses.iter().filter(|(address, _)| !here.contains(address)) {
+            let is_gone = |address: &IpAddr| match seen.get(netns) {
+                Some(Seen::Alive(here)) => !here.contains(address),
+                Some(Seen::Gone) => going.links_are_gone(netns, now),
+                Some(Seen::Unknown) | None => false,
+            };
+            for (address, netns) in addresses.iter().filter(|(address, _)| is_gone(address)) {
                 reach(Point::AddressGone);
                 let evidence = Evidence::AddressGone(*address, netns.clone());
                 self.keeper.tell(Event::Evidence(evidence)).await?;

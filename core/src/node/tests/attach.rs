@@ -130,6 +130,8 @@ fn a_sandbox_that_is_gone_gives_back_all_it_held() {
     bed.del(&who("a", "net2"), at(1));
     bed.sandbox_gone("a", &netns("a", 2));
     assert_eq!(bed.counts("1"), (5, 3, 1, 0), "another namespace under the same name");
+    bed.sandbox_going("a", &netns("a", 1));
+    assert_eq!(bed.counts("1"), (5, 2, 2, 0), "its links answer for a moment yet");
     bed.sandbox_gone("a", &netns("a", 1));
     assert_eq!(bed.counts("1"), (5, 2, 0, 2));
     assert_eq!(bed.holds(&who("ab", "net1")), [ip("10.1.1.3")]);

@@ -60,7 +60,7 @@ fn the_order_of_release_survives_a_shorter_cooldown() {
     bed.sandbox_gone("a", &netns("a", 1));
     bed.node.cooldown = 0;
     let mut out = Effects::default();
-    let gone = Evidence::SandboxGone { container: "b".into(), netns: netns("b", 1) };
+    let gone = Evidence::AddressGone(ip("10.1.1.2"), netns("b", 1));
     bed.node.handle(bed.now, Event::Evidence(gone), &mut out);
     assert_eq!(bed.counts("1"), (0, 0, 0, 2));
     bed.pass(30);

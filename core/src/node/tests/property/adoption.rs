@@ -28,6 +28,8 @@ impl World {
         self.rows.clear();
         audit::commit(&mut self.rows, &batch);
         self.node = node;
+        // A start takes longer than that.
+        self.going.clear();
         self.calls.clear();
         self.probing.clear();
         self.quarantined.clear();
@@ -121,7 +123,7 @@ impl World {
 
     /// The account of a lost journal shrinks by what no link has any more.
     pub(super) fn free_lost(&mut self) {
-        let there: BTreeSet<IpAddr> = self.kernel.values().flatten().copied().collect();
+        let there: BTreeSet<IpAddr> = self.kernel.values().chain(self.going.values()).flatten().copied().collect();
         let lost: Vec<IpAddr> =
             self.ledger.keys().copied().filter(|address| self.is_of_a_lost_journal(*address)).collect();
         for address in lost.iter().filter(|address| !there.contains(address)) {

@@ -94,7 +94,7 @@ impl World {
         *last = started.max(*last);
     }
 
-    /// The kernel drops an address that no caller counts on.
+    /// The kernel drops an address that no caller counts on, or the links of a namespace that nobody holds.
     pub(super) fn unlink(&mut self, choice: u8) {
         let kept: BTreeSet<(u64, IpAddr)> = self
             .heard
@@ -103,19 +103,22 @@ impl World {
             .collect();
         let links = self.kernel.iter().flat_map(|(inode, there)| there.iter().map(|address| (*inode, *address)));
         let loose: Vec<(u64, IpAddr)> = links.filter(|link| !kept.contains(link)).collect();
-        if let Some((inode, address)) = loose.get(usize::from(choice) % loose.len().max(1)) {
+        let choice = usize::from(choice) % (loose.len() + self.going.len()).max(1);
+        if let Some((inode, address)) = loose.get(choice) {
             self.kernel.get_mut(inode).expect("listed").remove(address);
+        } else if let Some(inode) = self.going.keys().nth(choice - loose.len()).copied() {
+            self.going.remove(&inode);
         }
     }
 
     pub(super) fn die(&mut self, sandbox: u8) {
         self.inodes += 1;
         let ended = std::mem::replace(&mut self.sandboxes[usize::from(sandbox)], self.inodes);
-        self.kernel.remove(&ended);
+        self.going.extend(self.kernel.remove_entry(&ended).filter(|(_, there)| !there.is_empty()));
         self.kernel.insert(self.inodes, BTreeSet::new());
     }
 
-    /// Tells what the kernel proves: which namespaces are gone, which dying addresses are on no link.
+    /// Tells what the kernel proves: which namespaces nobody holds, which dying addresses are on no link.
     pub(super) fn look(&mut self, end: End) {
         let attachments = self.node.attachments();
         let held = attachments.held().iter().map(|(who, held)| (Arc::clone(&who.container), held.netns.clone()));
@@ -124,9 +127,13 @@ impl World {
         let dying = dying.map(|dying| (Arc::clone(&dying.holder.container), dying.netns.clone()));
         let places = held.chain(planned).chain(dying);
         let gone: BTreeSet<_> = places.filter(|(_, netns)| !self.kernel.contains_key(&netns.inode)).collect();
-        let off_link = |(address, netns): &(IpAddr, Netns)| {
-            self.kernel.get(&netns.inode).is_some_and(|there| !there.contains(address))
-        };
+        let links: BTreeSet<(u64, IpAddr)> = self
+            .kernel
+            .iter()
+            .chain(&self.going)
+            .flat_map(|(inode, there)| there.iter().map(|address| (*inode, *address)))
+            .collect();
+        let off_link = |(address, netns): &(IpAddr, Netns)| !links.contains(&(netns.inode, *address));
         let dying = self.node.leases().dying().iter().map(|(address, dying)| (*address, dying.netns.clone()));
         let dying: Vec<(IpAddr, Netns)> = dying.filter(off_link).collect();
         let quarantined = self.node.leases().quarantined().map(|(address, known)| (address, known.probed));
@@ -255,6 +262,7 @@ impl World {
         self.deleted.clear();
         self.levels.clear();
         self.kernel.clear();
+        self.going.clear();
         (0..3).for_each(|sandbox| self.die(sandbox));
         self.ledger.retain(|_, (id, _)| id.journal == JournalId(99));
     }

@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) deleted: BTreeMap<Attachment, u64>,
     /// The namespaces that exist, with the addresses on their links.
     pub(super) kernel: BTreeMap<u64, BTreeSet<IpAddr>>,
+    /// Namespaces that nobody holds any more, while their links are there yet.
+    pub(super) going: BTreeMap<u64, BTreeSet<IpAddr>>,
     /// The namespace of each sandbox.
     pub(super) sandboxes: [u64; 3],
     pub(super) inodes: u64,
@@ -86,6 +88,7 @@ impl World {
             asked: Vec::new(),
             deleted: BTreeMap::new(),
             kernel: BTreeMap::from([(1, BTreeSet::new()), (2, BTreeSet::new()), (3, BTreeSet::new())]),
+            going: BTreeMap::new(),
             sandboxes: [1, 2, 3],
             inodes: 3,
             belongs: v4.chain(more).chain(v6).collect(),
@@ -251,7 +254,7 @@ impl World {
             let (given, wanted) = (addresses.iter().map(Family::of), add.wants.iter().map(|want| want.family));
             assert!(given.eq(wanted), "all or nothing: {addresses:?}");
         }
-        for (inode, there) in &self.kernel {
+        for (inode, there) in self.kernel.iter().chain(&self.going) {
             let known: &[IpAddr] = if *inode == add.netns.inode { &own } else { &[] };
             let taken = addresses.iter().find(|address| there.contains(address) && !known.contains(address));
             assert_eq!(taken, None, "given out while namespace {inode} has it");
