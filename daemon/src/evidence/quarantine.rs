@@ -2,6 +2,7 @@
 //! comes free again when one of them hears nobody.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +47,7 @@ async fn round(keeper: &Keeper, proc: &Path, last: Option<IpAddr>) -> Result<Opt
         for place in places {
             let netns = place.netns.path.clone();
             let question = net::Question { address, conflict: true, gateway: None };
-            match net::probe(place, proc.to_owned(), &[question]).await {
+            match net::probe(place, proc.to_owned(), &[question], pending()).await {
                 Ok(findings) if findings.taken.is_empty() => {
                     info!(%address, "Nobody uses an address any more that was in quarantine");
                     keeper.tell(Event::Evidence(Evidence::Unused(address, probed))).await?;

@@ -63,10 +63,7 @@ impl Prober {
         if !probes.any() && !suspect {
             return Ok(Outcome::Fit);
         }
-        let heard = tokio::select! {
-            heard = self.ask(call, netns, allocations, probes) => heard,
-            () = cancelled.cancelled() => None,
-        };
+        let heard = self.ask(call, netns, allocations, probes, cancelled).await;
         reach(Point::IpamAddProbed);
         let (given_up, deaf) = (cancelled.is_cancelled(), heard.is_none() || !probes.conflict);
         let Findings { taken, silent } = heard.unwrap_or_default();
@@ -90,8 +87,15 @@ impl Prober {
         }
     }
 
-    /// None: nothing can be heard.
-    async fn ask(&self, call: &Call, netns: &Netns, allocations: &[Allocation], probes: Probes) -> Option<Findings> {
+    /// None: nothing can be heard, or nobody waits for it any more.
+    async fn ask(
+        &self,
+        call: &Call,
+        netns: &Netns,
+        allocations: &[Allocation],
+        probes: Probes,
+        cancelled: &CancellationToken,
+    ) -> Option<Findings> {
         let interface = call.who.interface.to_string();
         let question = |of: &Allocation| Question {
             address: of.address,
@@ -100,7 +104,8 @@ impl Prober {
         };
         let questions: Vec<Question> = allocations.iter().map(question).collect();
         let place = Place { netns: netns.clone(), interface, new: true };
-        match net::probe(place, self.proc.clone(), &questions).await {
+        match net::probe(place, self.proc.clone(), &questions, cancelled.cancelled()).await {
+            Ok(_) if cancelled.is_cancelled() => None,
             Ok(findings) => {
                 self.metrics.ended(match &findings {
                     Findings { taken, .. } if !taken.is_empty() => "taken",

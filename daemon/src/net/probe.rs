@@ -72,12 +72,18 @@ pub(crate) struct Findings {
     pub(crate) silent: BTreeSet<IpAddr>,
 }
 
-/// Puts questions on the segment of an interface. `proc` is where procfs is mounted.
+/// Puts questions on the segment of an interface, until `stop` is ready, if that comes first: then it is what was found so
+/// far. The interface is as it was before this ends. `proc` is where procfs is mounted.
 ///
 /// # Errors
 /// Nothing can be said: there is no such interface, it has no carrier, is of a kind that hears no answers, or the kernel
 /// refused.
-pub(crate) async fn probe(place: Place, proc: PathBuf, questions: &[Question]) -> Result<Findings, NetError> {
+pub(crate) async fn probe(
+    place: Place,
+    proc: PathBuf,
+    questions: &[Question],
+    stop: impl Future<Output = ()>,
+) -> Result<Findings, NetError> {
     let waited = questions.iter().filter(|question| question.conflict);
     let waited: Vec<IpAddr> = waited.map(|question| question.address).collect();
     let new = place.new;
@@ -93,28 +99,15 @@ pub(crate) async fn probe(place: Place, proc: PathBuf, questions: &[Question]) -
     let (ear, known) = spawn_blocking(open).await.unwrap_or_else(|panic| Err(panicked(panic)))?;
     let mut hearing = Hearing::new(&ear, known, questions);
     let asking = Asking::from(ear.mac);
-    let mut opened = Opened(Some(ear));
-    let heard = match &opened.0 {
-        Some(ear) => hearing.ask_all(&ear.wire, questions).await,
-        None => Ok(()),
+    let heard = tokio::select! {
+        heard = hearing.ask_all(&ear.wire, questions) => heard,
+        () = stop => Ok(()),
     };
     drop(asking);
     // Before the answer: whoever made the interface goes on with it.
-    let ear = opened.0.take();
     spawn_blocking(move || drop(ear)).await.map_err(panicked)?;
     heard.map_err(NetError::kernel("probe an address"))?;
     Ok(hearing.into_findings(questions))
-}
-
-/// An interface that is open; if nobody waits for the probe any more it is closed where that may block.
-struct Opened(Option<Ear>);
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if let Some(ear) = self.0.take() {
-            spawn_blocking(move || drop(ear));
-        }
-    }
 }
 
 fn panicked(panic: JoinError) -> NetError {

@@ -1,5 +1,6 @@
 //! Probes of a real segment. What a stranger or a gateway has is on `segment`, the other end of the node's interface.
 
+use std::future::pending;
 use std::process::Command;
 
 use tokio::runtime::Builder;
@@ -31,7 +32,7 @@ fn mac(lab: &Lab, device: &str) -> Mac {
 
 fn asked(place: Place, questions: &[Question]) -> Result<Findings, NetError> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(probe(place, "/proc".into(), questions))
+    runtime.block_on(probe(place, "/proc".into(), questions, pending()))
 }
 
 fn question(address: &str, gateway: Option<&str>) -> Question {
@@ -98,6 +99,24 @@ fn a_probe_leaves_no_trace_with_neighbours() {
     on_segment(&lab, "10.6.0.7/16");
     asked(place, &[question("10.6.0.7", Some("10.6.0.2"))]).unwrap();
     assert!(!lab.node_knows("10.6.0.7"));
+}
+
+/// Whoever comes next in the same place finds the interface down, not about to be set down.
+#[test]
+fn a_probe_that_nobody_waits_for_leaves_the_interface_as_it_was() {
+    let lab = Lab::new();
+    let place = place(&lab);
+    let flags = || ip(&words(&format!("-n {} -o link show net2", lab.pod)));
+    assert!(!flags().contains(",UP"), "{}", flags());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let before = Instant::now();
+    let findings = runtime.block_on(async {
+        let given_up = tokio::time::sleep(WAIT / 2);
+        probe(place, "/proc".into(), &[question("10.6.0.9", None)], given_up).await.unwrap()
+    });
+    assert!(!flags().contains(",UP"), "{}", flags());
+    assert_eq!(findings, Findings::default());
+    assert!(before.elapsed() < TIMES * WAIT, "it went on to its end");
 }
 
 /// Two of different nodes that would like to have an address at the same time do not both get it (RFC 5227, section
