@@ -21,7 +21,7 @@ use crate::software::{FAIL_POINTS, Product};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// As many bytes at the end of the log hold what a daemon said last.
-const LAST_WORDS: u64 = 4096;
+const LAST_WORDS: u64 = 64 << 10;
 
 /// Where a daemon keeps things.
 #[derive(Clone, Debug)]

@@ -19,9 +19,10 @@ fn machine() -> Result<BTreeMap<String, String>> {
     for arguments in ["-d link", "-4 addr", "route show table all", "-6 route show table all", "rule", "-6 rule"] {
         let output = Command::new("ip").args(arguments.split(' ')).output().context("run ip")?;
         ensure!(output.status.success(), "ip {arguments} failed");
-        // Addresses by DHCP count down.
+        // Addresses by DHCP count down, and routes by advertisements.
         let text = String::from_utf8(output.stdout)?;
         let lines = text.lines().filter(|line| !line.contains("valid_lft"));
+        let lines = lines.map(|line| line.split_once(" expires ").map_or(line, |(lasting, _)| lasting));
         facts.insert(format!("ip {arguments}"), lines.collect::<Vec<_>>().join("\n"));
     }
     for key in ["ipv4/ip_forward", "ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter", "ipv6/conf/all/forwarding"]

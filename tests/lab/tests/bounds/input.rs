@@ -1,8 +1,9 @@
 //! Programs that are given too much, or are killed.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use serde_json::json;
 use spiderpool_lab::{Namespace, Shim, wait_for};
+use std::thread;
 use std::time::Duration;
 
 use crate::client::{Connection, text};
@@ -80,9 +81,19 @@ fn an_add_whose_program_was_killed_is_abandoned() -> Result<()> {
     shim(&rig, "first", &first).call("ADD", &config)?.result()?;
     first.ip(&["addr", "add", "10.9.0.10/24", "dev", "lo"])?;
     shim(&rig, "first", &first).call("DEL", &config)?.silent()?;
-    shim(&rig, "second", &second).call_killed(Duration::from_millis(500), "ADD", &config)?;
-    wait_for("nobody to wait", SOON, || Ok((rig.lab.inspect(rig.node()).node()?["waiting"] == "0").then_some(())))?;
-    ensure!(rig.node().daemon().log()?.contains("the caller gave up while it waited"));
+    let waits = |count: &str| {
+        let waiting = || Ok((rig.lab.inspect(rig.node()).node()?["waiting"] == count).then_some(()));
+        wait_for(&format!("{count} to wait"), SOON, waiting)
+    };
+    thread::scope(|scope| -> Result<()> {
+        let killed = scope.spawn(|| shim(&rig, "second", &second).call_killed(Duration::from_secs(2), "ADD", &config));
+        waits("1")?;
+        killed.join().map_err(|_| anyhow!("the caller panicked"))??;
+        waits("0")
+    })?;
+    wait_for("the log to say so", SOON, || {
+        Ok(rig.node().daemon().log()?.contains("the caller gave up while it waited").then_some(()))
+    })?;
     first.ip(&["addr", "flush", "dev", "lo"])?;
     wait_for("the address to be free", SOON, || {
         Ok((rig.lab.inspect(rig.node()).counts("single")?.free == 1).then_some(()))

@@ -37,7 +37,7 @@ fn a_hundred_interfaces_on_a_pod() -> Result<()> {
     let grown = rig.memory()?.saturating_sub(memory);
     println!("the first took {:?}, the last {:?}; {grown} KiB more", took[0], took[INTERFACES - 1]);
     ensure!(grown < 64 << 10, "{memory} KiB and {grown} more");
-    ensure!(took[INTERFACES - 1] < Duration::from_secs(3), "{took:?}");
+    ensure!(took[INTERFACES - 1] < Duration::from_secs(8), "{took:?}");
     for number in (1..=INTERFACES).rev() {
         pod.del(&chain(), &format!("net{number}"), &[])?;
     }

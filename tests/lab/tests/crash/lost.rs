@@ -113,7 +113,12 @@ fn a_pod_whose_plan_was_lost_is_reached_when_another_goes() -> Result<()> {
     come_and_go()?;
     node.namespace().run(&Program::ping(&[], address))?.success().context("when the other is gone")?;
     first[0].del(&Chain::overlay(), "net1", &[])?;
+    let link = first[0].host_link().to_owned();
     drop(first);
+    // Its route in the table goes with it.
+    wait_for("the Pod's link to go", Duration::from_secs(10), || {
+        Ok((!node.namespace().ip(&["link"])?.contains(&link)).then_some(()))
+    })?;
     come_and_go()?;
     let left = node.namespace().ip(&["rule"])?;
     ensure!(left == before, "the last that leaves takes the rule along: {left}");

@@ -46,9 +46,9 @@ const FEW: RangeInclusive<u8> = 11..=18;
 /// Of the places at one time.
 const ARMED: usize = 8;
 /// How long a daemon may live without getting to one of its places.
-const LIFE: Duration = Duration::from_secs(2);
+const LIFE: Duration = Duration::from_secs(10);
 /// Lives in a row that do not get to one: then nothing leads there.
-const IN_VAIN: usize = 10;
+const IN_VAIN: usize = 5;
 /// Between two GCs.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Of the MAC addresses that some callers ask for, and that others have.

@@ -90,7 +90,7 @@ fn a_thousand_tombstones_and_junk_are_drained_before_the_first_call() -> Result<
     node.daemon().start()?;
     let took = stopwatch.elapsed();
     println!("{ALL} tombstones and {JUNK} files of junk were drained in {took:?}");
-    ensure!(took < Duration::from_secs(10), "the start took {took:?}");
+    ensure!(took < Duration::from_secs(60), "the start took {took:?}");
     let held = lab.inspect(node).allocations()?;
     ensure!(held.len() == 1 && held[0]["containerId"] == format!("c{HOLDERS}"), "{held:?}");
     let mut left: Vec<String> =

@@ -1,10 +1,12 @@
 //! Probes of addresses and gateways, with strangers and routers that really answer: the gateway's namespace plays both.
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use spiderpool_lab::example::POOL;
-use spiderpool_lab::{Capture, Packet, Payload, Pod, PodSpec, wait_for};
+use spiderpool_lab::{Capture, Packet, Payload, Pod, PodSpec, Product, wait_for};
 use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use crate::rig::{NET1, NET1_SIX, POOL_SIX, Rig, chain};
@@ -85,7 +87,7 @@ fn a_pool_that_strangers_use_up_is_code_11_and_names_them() -> Result<()> {
     let rig = Rig::start()?;
     // The flag does what the SpiderCoordinator's field does.
     rig.node().daemon().stop()?;
-    rig.node().daemon().start_with(&["--enable-ip-conflict-detection", "--budget", "2"])?;
+    rig.node().daemon().start_with(&["--enable-ip-conflict-detection"])?;
     for last in 20..=29 {
         stranger(&rig, "add", [10, 8, 0, last].into())?;
     }
@@ -212,13 +214,16 @@ fn where_nothing_can_be_probed_the_add_goes_on() -> Result<()> {
 #[test]
 fn a_probe_that_was_cut_short_is_made_again() -> Result<()> {
     let rig = Rig::start_with(CONFLICT)?;
-    let pod = pod(&rig, 1)?;
+    let (pod, daemon) = (pod(&rig, 1)?, rig.node().daemon());
+    daemon.stop()?;
+    daemon.use_programs(Product::with_fail_points()?)?;
     let finished = std::thread::scope(|scope| {
+        daemon.start_failing(&[("ipam-add-recorded", 1)], &[])?;
         let add = scope.spawn(|| pod.cni("add", &chain(&[POOL]), "net1", &[]));
-        wait_for("the address to be recorded", SOON, || Ok((rig.inspect().counts(POOL)?.in_use == 1).then_some(())))?;
-        rig.node().daemon().kill()?;
+        let ended = daemon.ends_within(SOON)?.context("the ADD did not get to its record")?;
+        ensure!(ended.signal() == Some(Signal::SIGKILL as i32), "{ended}");
         stranger(&rig, "add", NET1.into())?;
-        rig.node().daemon().start()?;
+        daemon.start()?;
         add.join().expect("no panic")
     })?;
     let result = finished.success()?.json()?;
