@@ -157,7 +157,7 @@ pub struct Found {
 /// What the kernel proves of sandboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Nothing holds this namespace of a sandbox any more, and nothing ever will. Its addresses are dying: its links are
+    /// Nothing holds this namespace of a sandbox any more. Its addresses are dying: its links are
     /// there until the kernel has taken them down. A plan stays: what it wants of the host is there still, until whoever
     /// takes it away says so ([`Event::Unplumbed`]).
     SandboxGone {

@@ -80,11 +80,14 @@ pub(crate) struct Going {
 }
 
 impl Going {
-    /// Takes note of what was seen.
+    /// Takes note of what was seen. On older kernels a namespace that seemed gone may be seen again.
     fn note(&mut self, seen: &BTreeMap<Identity, Seen>, now: Instant) {
         self.since.retain(|_, since| now.duration_since(*since) < REMEMBERED);
-        for (netns, _) in seen.iter().filter(|(_, seen)| **seen == Seen::Gone) {
-            self.since.entry(*netns).or_insert(now);
+        for (netns, seen) in seen {
+            match seen {
+                Seen::Gone => drop(self.since.entry(*netns).or_insert(now)),
+                Seen::Alive(_) | Seen::Unknown => drop(self.since.remove(netns)),
+            }
         }
     }
 

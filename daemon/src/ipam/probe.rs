@@ -105,7 +105,7 @@ impl Prober {
         let questions: Vec<Question> = allocations.iter().map(question).collect();
         let place = Place { netns: netns.clone(), interface, new: true };
         match net::probe(place, self.proc.clone(), &questions, cancelled.cancelled()).await {
-            Ok(_) if cancelled.is_cancelled() => None,
+            _ if cancelled.is_cancelled() => None,
             Ok(findings) => {
                 self.metrics.ended(match &findings {
                     Findings { taken, .. } if !taken.is_empty() => "taken",
