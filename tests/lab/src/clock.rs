@@ -44,6 +44,19 @@ impl Deadline {
     }
 }
 
+/// Holds something to be so, now or within `budget`.
+///
+/// # Errors
+/// The last of what `check` found wrong.
+pub fn comes_true(budget: Duration, mut check: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut latest = Ok(());
+    let came = wait_for("it to come true", budget, || {
+        latest = check();
+        Ok(latest.is_ok().then_some(()))
+    });
+    came.or(latest)
+}
+
 /// Asks `probe` every few milliseconds until it yields something.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -19,9 +20,6 @@ use crate::software::{FAIL_POINTS, Product};
 
 /// How long the daemon may take to serve, or to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// As many bytes at the end of the log hold what a daemon said last.
-const LAST_WORDS: u64 = 64 << 10;
 
 /// Where a daemon keeps things.
 #[derive(Clone, Debug)]
@@ -44,11 +42,20 @@ pub struct Daemon {
     places: Places,
     programs: OnceLock<Product>,
     child: Mutex<Option<Child>>,
+    /// Where the log of the life that is to fail begins.
+    life: AtomicU64,
 }
 
 impl Daemon {
     pub(crate) fn new(node: &str, namespace: Namespace, places: Places) -> Self {
-        Self { node: node.to_owned(), namespace, places, programs: OnceLock::new(), child: Mutex::new(None) }
+        Self {
+            node: node.to_owned(),
+            namespace,
+            places,
+            programs: OnceLock::new(),
+            child: Mutex::new(None),
+            life: AtomicU64::new(0),
+        }
     }
 
     /// Uses other programs than the shipped ones, from the first start on.
@@ -144,6 +151,7 @@ impl Daemon {
         let mut command = self.command(&self.programs()?, &[], arguments)?;
         let points: Vec<_> = points.iter().map(|(point, hit)| format!("{point}:{hit}")).collect();
         command.env(FAIL_POINTS, points.join(","));
+        self.life.store(fs::metadata(&self.places.log)?.len(), Ordering::Relaxed);
         *slot = Some(self.namespace.spawn(command)?);
         Ok(())
     }
@@ -154,8 +162,7 @@ impl Daemon {
     /// They do not say.
     pub fn failed_at(&self) -> Result<String> {
         let mut log = File::open(&self.places.log)?;
-        let begin = log.metadata()?.len().saturating_sub(LAST_WORDS);
-        log.seek(SeekFrom::Start(begin))?;
+        log.seek(SeekFrom::Start(self.life.load(Ordering::Relaxed)))?;
         let mut words = Vec::new();
         log.read_to_end(&mut words)?;
         let words = String::from_utf8_lossy(&words).into_owned();

@@ -45,7 +45,7 @@ mod topology;
 pub use capture::{Capture, Direction, Packet, Payload};
 pub use chain::Chain;
 pub use checker::{Attached, Checker, Kept, Picture, Tenure, never_shared};
-pub use clock::{Deadline, Stopwatch, wait_for};
+pub use clock::{Deadline, Stopwatch, comes_true, wait_for};
 pub use daemon::Daemon;
 pub use folder::Folder;
 pub use inspect::{Counts, Inspect};

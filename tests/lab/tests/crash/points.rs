@@ -13,7 +13,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use spiderpool_lab::example::{self, UNDERLAY_LINK};
-use spiderpool_lab::{Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, Subnet, never_shared, wait_for};
+use spiderpool_lab::{
+    Checker, Kept, Lab, Namespace, Node, Product, Stopwatch, Subnet, comes_true, never_shared, wait_for,
+};
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -195,14 +197,10 @@ fn judge(checker: &Checker<'_>, shared: &Shared<'_>, callers: &mut [Caller<'_>])
     let node = shared.node;
     let tenures = callers.iter().flat_map(|caller| &caller.tenures).chain(shared.strangers());
     never_shared(&tenures.cloned().collect::<Vec<_>>())?;
+    // A sandbox that ended a moment ago is still on its way out of the kernel.
     let agree = |callers: &[Caller<'_>]| {
-        // A sandbox that ended a moment ago is still on its way out of the kernel.
-        let mut latest = Ok(());
-        let agreed = wait_for("records and kernel to be as answered", Duration::from_secs(5), || {
-            latest = checker.records(&kept(callers)).and_then(|()| checker.kernel(&kept(callers)));
-            Ok(latest.is_ok().then_some(()))
-        });
-        agreed.or(latest)
+        let agree = || checker.records(&kept(callers)).and_then(|()| checker.kernel(&kept(callers)));
+        comes_true(Duration::from_secs(10), agree)
     };
     collect_garbage(node)?;
     agree(callers).context("after the storm")?;
@@ -260,8 +258,11 @@ fn nothing_is_lost_shared_or_left_behind_wherever_a_program_is_killed() -> Resul
         // What is remembered of old calls makes each start longer.
         fs::remove_dir_all(node.daemon().state().join("journal"))?;
     }
-    let served: usize = callers.iter().map(|caller| caller.served).sum();
-    println!("{served} ADDs were served");
+    let served_of = |interfaces: usize| -> usize {
+        callers.iter().filter(|caller| caller.interfaces() == interfaces).map(|caller| caller.served).sum()
+    };
+    let (served, of_two) = (served_of(1) + served_of(2), served_of(2));
+    println!("{served} ADDs were served, {of_two} of them for Pods with two interfaces");
     for (point, killed) in of_shims.iter().zip(shared.shim_kills()) {
         println!("{point}: {killed} kills");
         // A few places alone take too little time for all that.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use spiderpool_lab::{Lab, Namespace, Node, Pod, Program, Shim, example, wait_for};
+use spiderpool_lab::{Lab, Namespace, Node, Pod, Program, Shim, comes_true, example, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -206,13 +206,12 @@ fn what_was_answered_survives_power_cuts() -> Result<()> {
         answered += after.len();
         known.extend(after);
         // The last DEL may wait as a tombstone.
-        let mut found = BTreeMap::new();
-        let same = wait_for("what was answered, and nothing else, to be held", Duration::from_secs(20), || {
-            found = listed(&lab, node)?;
-            Ok((found == known).then_some(()))
-        });
-        same.with_context(|| format!("cut {cut}: {}", difference(&known, &found)))?;
-        plumber.judge(&lab, node, &planned).with_context(|| format!("cut {cut}"))?;
+        comes_true(Duration::from_secs(20), || {
+            let found = listed(&lab, node)?;
+            ensure!(found == known, "{}", difference(&known, &found));
+            plumber.judge(&lab, node, &planned)
+        })
+        .with_context(|| format!("cut {cut}"))?;
         ensure!(lab.inspect(node).node()?["journalId"] == journal, "cut {cut}: the journal began anew");
         if cut % 10 == 9 {
             for (number, container) in std::mem::take(&mut known).keys().enumerate() {

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use spiderpool_lab::{Inspect, Lab, Namespace, Node, Shim, Stopwatch, example, wait_for};
+use spiderpool_lab::{Inspect, Lab, Namespace, Node, Shim, Stopwatch, comes_true, example, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -201,7 +201,8 @@ fn nothing_is_lost_given_twice_or_leaked_when_the_daemon_is_killed() -> Result<(
     ensure!(intervals.len() > SERVED, "only {} ADDs were served; refused: {refused:?}", intervals.len());
     never_given_twice(&intervals)?;
     let inspect = lab.inspect(node);
-    nothing_lost(&inspect, &intervals)?;
+    // The last DEL may wait as a tombstone.
+    comes_true(Duration::from_secs(20), || nothing_lost(&inspect, &intervals))?;
     // What a kill leaves is the same.
     node.daemon().kill()?;
     node.daemon().start_with(&FLAGS)?;

@@ -87,10 +87,8 @@ fn a_thousand_tombstones_and_junk_are_drained_before_the_first_call() -> Result<
     litter(spool, &fs::read(real.first().context("no tombstone")?)?)?;
 
     let stopwatch = Stopwatch::start();
-    node.daemon().start()?;
-    let took = stopwatch.elapsed();
-    println!("{ALL} tombstones and {JUNK} files of junk were drained in {took:?}");
-    ensure!(took < Duration::from_secs(60), "the start took {took:?}");
+    node.daemon().start_within(Duration::from_secs(60))?;
+    println!("{ALL} tombstones and {JUNK} files of junk were drained in {:?}", stopwatch.elapsed());
     let held = lab.inspect(node).allocations()?;
     ensure!(held.len() == 1 && held[0]["containerId"] == format!("c{HOLDERS}"), "{held:?}");
     let mut left: Vec<String> =

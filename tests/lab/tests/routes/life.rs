@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use spiderpool_lab::example::POOL;
-use spiderpool_lab::{Answer, Pod, PodSpec, Stopwatch, wait_for};
+use spiderpool_lab::{Answer, Pod, PodSpec, Stopwatch, comes_true, wait_for};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -129,12 +129,11 @@ fn what_a_vanished_sandbox_had_is_free_within_a_round() -> Result<()> {
     free([address.into(), Ipv6Addr::from(u128::from(NET1_SIX) + 1).into()])?;
     ensure!(rig.inspect().node()?["plans"] == "0", "{}", rig.inspect().node()?);
     // The links of a namespace that is gone are there for a moment yet, with the routes that the overlay made for them.
-    let mut after = String::new();
-    let same = wait_for("the host to be as before", Duration::from_secs(10), || {
-        after = routing(rig.host())?;
-        Ok((after == before).then_some(()))
-    });
-    same.with_context(|| format!("{after}\nbefore:\n{before}"))
+    comes_true(Duration::from_secs(10), || {
+        let after = routing(rig.host())?;
+        ensure!(after == before, "{after}\nbefore:\n{before}");
+        Ok(())
+    })
 }
 
 /// ADD of the coordinator alone, as container `c`, on a `net1` that is made by hand; with `podMACPrefix`, if that is given.

@@ -209,19 +209,28 @@ fn where_nothing_can_be_probed_the_add_goes_on() -> Result<()> {
     Ok(())
 }
 
-/// Rule: Durable first. The daemon dies in the middle of a probe and starts again: the ADD is answered from the record, but
-/// not before that was probed to the end.
+/// Rule: Durable first. The daemon dies before a probe, or in the middle of one, and starts again: the ADD is answered from
+/// the record, but not before that was probed to the end.
 #[test]
 fn a_probe_that_was_cut_short_is_made_again() -> Result<()> {
+    dies_and_probes_again("ipam-add-recorded", 1, "DOWN")?;
+    // The interface is to go down again.
+    dies_and_probes_again("kernel-request", 2, "UP")
+}
+
+/// The daemon dies where it gets to a place so often, with the interface up or down.
+fn dies_and_probes_again(point: &str, hit: u64, state: &str) -> Result<()> {
     let rig = Rig::start_with(CONFLICT)?;
     let (pod, daemon) = (pod(&rig, 1)?, rig.node().daemon());
     daemon.stop()?;
     daemon.use_programs(Product::with_fail_points()?)?;
     let finished = std::thread::scope(|scope| {
-        daemon.start_failing(&[("ipam-add-recorded", 1)], &[])?;
+        daemon.start_failing(&[(point, hit)], &[])?;
         let add = scope.spawn(|| pod.cni("add", &chain(&[POOL]), "net1", &[]));
         let ended = daemon.ends_within(SOON)?.context("the ADD did not get to its record")?;
         ensure!(ended.signal() == Some(Signal::SIGKILL as i32), "{ended}");
+        let link = pod.namespace().ip_json(&["link", "show", "net1"])?;
+        ensure!(link[0]["operstate"] == state, "{point}: {link}");
         stranger(&rig, "add", NET1.into())?;
         daemon.start()?;
         add.join().expect("no panic")
