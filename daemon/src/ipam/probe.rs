@@ -63,7 +63,14 @@ impl Prober {
         if !probes.any() && !suspect {
             return Ok(Outcome::Fit);
         }
-        let heard = self.ask(call, netns, allocations, probes, cancelled).await;
+        let question = |of: &Allocation| Question {
+            address: of.address,
+            conflict: probes.conflict,
+            gateway: of.terms.gateway.filter(|_| probes.gateway),
+        };
+        let questions: Vec<Question> = allocations.iter().map(question).collect();
+        let place = Place { netns: netns.clone(), interface: call.who.interface.to_string(), new: true };
+        let heard = self.ask(place, &questions, &call.pod.name, cancelled).await;
         reach(Point::IpamAddProbed);
         let (given_up, deaf) = (cancelled.is_cancelled(), heard.is_none() || !probes.conflict);
         let Findings { taken, silent } = heard.unwrap_or_default();
@@ -90,21 +97,13 @@ impl Prober {
     /// None: nothing can be heard, or nobody waits for it any more.
     async fn ask(
         &self,
-        call: &Call,
-        netns: &Netns,
-        allocations: &[Allocation],
-        probes: Probes,
+        place: Place,
+        questions: &[Question],
+        pod: &str,
         cancelled: &CancellationToken,
     ) -> Option<Findings> {
-        let interface = call.who.interface.to_string();
-        let question = |of: &Allocation| Question {
-            address: of.address,
-            conflict: probes.conflict,
-            gateway: of.terms.gateway.filter(|_| probes.gateway),
-        };
-        let questions: Vec<Question> = allocations.iter().map(question).collect();
-        let place = Place { netns: netns.clone(), interface, new: true };
-        match net::probe(place, self.proc.clone(), &questions, cancelled.cancelled()).await {
+        let interface = place.interface.clone();
+        match net::probe(place, self.proc.clone(), questions, cancelled.cancelled()).await {
             _ if cancelled.is_cancelled() => None,
             Ok(findings) => {
                 self.metrics.ended(match &findings {
@@ -116,8 +115,7 @@ impl Prober {
             }
             Err(error) => {
                 self.metrics.ended("unknown");
-                let (pod, interface) = (&call.pod.name, &call.who.interface);
-                warn!(%error, pod, %interface, "Addresses could not be probed; they are given out as they are");
+                warn!(%error, pod, interface, "Addresses could not be probed; they are given out as they are");
                 None
             }
         }
