@@ -157,9 +157,9 @@ pub struct Found {
 /// What the kernel proves of sandboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Nothing holds this namespace of a sandbox any more. Its addresses are dying: its links are
-    /// there until the kernel has taken them down. A plan stays: what it wants of the host is there still, until whoever
-    /// takes it away says so ([`Event::Unplumbed`]).
+    /// Nothing holds this namespace of a sandbox any more. Its addresses are dying: its links are there until the kernel
+    /// has taken them down. A plan stays: what it wants of the host is there still, until whoever takes it away says so
+    /// ([`Event::Unplumbed`]).
     SandboxGone {
         /// The sandbox.
         container: Arc<str>,

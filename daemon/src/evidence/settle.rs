@@ -40,9 +40,6 @@ const PAUSES: [Duration; 7] = [
 /// addresses, and nothing shows whether they do. Some 20 ms is usual, for a hundred namespaces at once, too.
 const LINKS_GO: Duration = Duration::from_secs(1);
 
-/// How long it is remembered since when a namespace is gone.
-const REMEMBERED: Duration = Duration::from_secs(60);
-
 /// Sandboxes that are read from the state at a time.
 const PAGE: usize = 4096;
 
@@ -73,7 +70,7 @@ pub(crate) struct Settler {
     pub turn: Arc<Mutex<Going>>,
 }
 
-/// Since when namespaces are gone, by their identity, which no other one gets.
+/// Since when namespaces are gone, by their identity, which no other one gets: as long as an address is dying there.
 #[derive(Default)]
 pub(crate) struct Going {
     since: BTreeMap<Identity, Instant>,
@@ -81,13 +78,11 @@ pub(crate) struct Going {
 
 impl Going {
     /// Takes note of what was seen. On older kernels a namespace that seemed gone may be seen again.
-    fn note(&mut self, seen: &BTreeMap<Identity, Seen>, now: Instant) {
-        self.since.retain(|_, since| now.duration_since(*since) < REMEMBERED);
-        for (netns, seen) in seen {
-            match seen {
-                Seen::Gone => drop(self.since.entry(*netns).or_insert(now)),
-                Seen::Alive(_) | Seen::Unknown => drop(self.since.remove(netns)),
-            }
+    fn note(&mut self, seen: &BTreeMap<Identity, Seen>, dying: &Dying, now: Instant) {
+        let is_gone = |seen: &Seen| *seen == Seen::Gone;
+        self.since.retain(|netns, _| dying.contains_key(netns) && seen.get(netns).is_none_or(is_gone));
+        for (netns, _) in seen.iter().filter(|(_, seen)| is_gone(seen)) {
+            self.since.entry(*netns).or_insert(now);
         }
     }
 
@@ -145,7 +140,7 @@ impl Settler {
         };
         let mut gone = BTreeSet::new();
         let now = Instant::now();
-        going.note(&seen, now);
+        going.note(&seen, &dying, now);
         for (netns, addresses) in &dying {
             let is_gone = |address: &IpAddr| match seen.get(netns) {
                 Some(Seen::Alive(here)) => !here.contains(address),

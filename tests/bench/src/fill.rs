@@ -1,5 +1,5 @@
-//! Allocations, or plans, in bulk, by the daemon's own API: many callers at once share its commits, so that a million come about as
-//! they would one by one, only sooner.
+//! Allocations, or plans, in bulk, by the daemon's own API: many callers at once share its commits, so that a million
+//! come about as they would one by one, only sooner.
 
 use std::fs;
 use std::ops::Range;

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use spiderpool_lab::example::POOL;
-use spiderpool_lab::{Stopwatch, wait_for};
+use spiderpool_lab::{Stopwatch, comes_true, wait_for};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -120,10 +120,11 @@ fn a_pool_that_shrinks_or_goes_keeps_what_is_in_use() -> Result<()> {
     let first = add("c1")?.result()?;
     add("c2")?.result()?;
     let total = |count: u128| {
-        wait_for(&format!("{count} leased addresses"), SOON, || {
-            Ok((rig.inspect().counts("p")?.total == count).then_some(()))
+        comes_true(SOON, || {
+            let counts = rig.inspect().counts("p")?;
+            ensure!(counts.total == count, "{count} addresses should be leased: {counts:?}");
+            Ok(())
         })
-        .map_err(|error| error.context(format!("{:?}", rig.inspect().counts("p"))))
     };
     // Without .10, which is in use, and .13, which is free.
     rig.node().standalone().write("p.yaml", &Document::pool("p", "10.8.0.0/24", "10.8.0.11-10.8.0.12").text())?;

@@ -155,7 +155,7 @@ fn nothing_leaked(inspect: &Inspect) -> Result<()> {
 /// The callers while the daemon is killed and started.
 fn storm(lab: &Lab, node: &Node, sandboxes: &[Namespace]) -> Result<Vec<Diary>> {
     let storm = Storm { clock: Stopwatch::start(), over: AtomicBool::new(false), served: AtomicUsize::new(0) };
-    let rounds = (0..).take_while(|round| {
+    let mut rounds = (0..).take_while(|round| {
         let is_enough = *round >= ROUNDS && storm.served.load(Ordering::Relaxed) > SERVED;
         !is_enough && storm.clock.elapsed() < PATIENCE
     });
@@ -168,11 +168,11 @@ fn storm(lab: &Lab, node: &Node, sandboxes: &[Namespace]) -> Result<Vec<Diary>> 
                 scope.spawn(move || call_until(storm, node, caller, sandbox))
             })
             .collect();
-        let killed = rounds.zip((0..ROUNDS).cycle()).try_for_each(|(_, round)| -> Result<()> {
+        let killed = rounds.try_for_each(|round| -> Result<()> {
             thread::sleep(LIFE);
             node.daemon().kill()?;
             // Sometimes at once, sometimes so late that DELs leave tombstones.
-            thread::sleep(Duration::from_millis(u64::from(round) * 60));
+            thread::sleep(Duration::from_millis(u64::from(round % ROUNDS) * 60));
             node.daemon().start_with(&FLAGS)?;
             // What it says of itself adds up at any moment.
             let counts = lab.inspect(node).counts(POOL)?;
